@@ -130,9 +130,7 @@ class NameTaken(Conflict):
     hint = "Stop that sandbox first, or choose another name."
 
     def __init__(self, *, name: str, user_id: str) -> None:
-        super().__init__(
-            f"Sandbox with name '{name}' already exists for user {user_id}", name=name, user_id=user_id
-        )
+        super().__init__(f"Sandbox with name '{name}' already exists for user {user_id}", name=name, user_id=user_id)
 
 
 class AmbiguousReference(Conflict):

@@ -1,0 +1,146 @@
+"""The store's ports: what the engine and the projections ask of an event store, as values and protocols."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol
+
+from nexus.domain.events import Envelope
+
+Scalar = str | int | float | None
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A read model's table in the portable subset: column name → `text`, `integer` or `real`."""
+
+    name: str
+    columns: Mapping[str, str]
+    key: tuple[str, ...]
+    indexes: tuple[tuple[str, ...], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RowWrite:
+    """Insert a row, or update the given columns of the row with this key.
+
+    `newer` names an integer column that only ever grows: a row that holds a higher value is left alone.
+    `values` None deletes the row with the key in `key`.
+    """
+
+    table: str
+    key: Mapping[str, Scalar]
+    values: Mapping[str, Scalar] | None
+    newer: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The state of a stream at a version, as bytes of a format that the writer versions."""
+
+    originator_id: str
+    originator_version: int
+    schema_version: int
+    state: bytes
+
+
+class ViewStore(Protocol):
+    """Where read models live."""
+
+    def query(self, sql: str, params: Mapping[str, Scalar] | None = None) -> list[dict[str, Any]]:
+        """Rows of a SELECT in the portable subset, with `:name` parameters."""
+        ...
+
+    def create(self, tables: Sequence[Table]) -> None:
+        """Make these tables where they are missing."""
+        ...
+
+    def position(self, projection: str) -> int | None:
+        """Up to where a projection has followed the log; None when it never began."""
+        ...
+
+    def advance(self, projection: str, expected: int | None, position: int, rows: Sequence[RowWrite]) -> bool:
+        """Write rows and position in one transaction, if the position is still `expected`; else change nothing."""
+        ...
+
+    def swap(self, renames: Mapping[str, str], projection: str, position: int) -> None:
+        """Put rebuilt tables in place: {built aside: live}, drop the old ones, set the position; one transaction."""
+        ...
+
+
+class EventStore(Protocol):
+    """Append-only streams with a global position that a tailing reader can trust. Thread-safe."""
+
+    @property
+    def installation(self) -> str:
+        """A stable id of this database, given at its first use."""
+        ...
+
+    @property
+    def views(self) -> ViewStore: ...
+
+    def now(self) -> datetime:
+        """The store's clock: aware, UTC."""
+        ...
+
+    def append(
+        self,
+        envelopes: Sequence[Envelope],
+        *,
+        rows: Sequence[RowWrite] = (),
+        snapshots: Sequence[Snapshot] = (),
+    ) -> list[Envelope]:
+        """Store events of one or several streams, rows and snapshots in one transaction; returns them placed.
+
+        Raises `StreamConflict` when a version is taken by another writer's event (an event that is already
+        stored by this very call, after a lost answer, is success), `StoreUnavailable` when nothing was stored.
+        """
+        ...
+
+    def load(self, stream: str, *, after: int = 0, upto: int | None = None) -> list[Envelope]:
+        """Events of one stream by version: after < version <= upto."""
+        ...
+
+    def last(self, stream: str) -> Envelope | None: ...
+
+    def snapshot(self, stream: str) -> Snapshot | None:
+        """The newest snapshot of a stream."""
+        ...
+
+    def read(self, after: int, limit: int = 1000, *, upto: int | None = None) -> list[Envelope]:
+        """Events by position: after < position <= upto, none ever missed by asking for what follows the last."""
+        ...
+
+    def head(self) -> int:
+        """The last position that a reader may trust; 0 when there is none."""
+        ...
+
+    def wait(self, after: int, timeout: float) -> bool:
+        """Wait up to `timeout` seconds until there is something after this position."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class Clock(Protocol):
+    """Durations only; points in time come from the store."""
+
+    def monotonic(self) -> float: ...
+
+    def sleep(self, seconds: float) -> None: ...
+
+
+class Liveness(Protocol):
+    """Who holds an operation, and whether that holder still lives."""
+
+    @property
+    def me(self) -> str:
+        """A name for this process that no other process ever had."""
+        ...
+
+    def is_dead(self, holder: str) -> bool:
+        """True only with proof; a holder on another machine is never known to be dead."""
+        ...
