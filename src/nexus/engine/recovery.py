@@ -1,0 +1,133 @@
+"""Settling what is due: expiry, runs past their lease, operations whose holder is gone.
+
+Level-triggered: it compares what should be with what is, and may run anywhere, any number of times, in any number of
+processes. The stream's version is the only lock: whoever appended the take-over carries it on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from nexus.domain import commands as cmd
+from nexus.domain.decisions import Superseded
+from nexus.domain.errors import NexusError, StreamConflict
+from nexus.domain.policies import Limits, operation_deadline
+from nexus.domain.ports import Liveness
+from nexus.domain.sandbox import Sandbox
+from nexus.domain.values import Operation, SandboxState, system_principal
+from nexus.engine.effects import Effects
+from nexus.engine.executions import Executions
+from nexus.engine.streams import Cause, Streams
+from nexus.projections.queries import SandboxQueries
+
+
+@dataclass
+class Report:
+    """What a sweep or a reconcile did, as lists of sandbox ids (or resources), and what it could not do."""
+
+    expired: list[str] = field(default_factory=list)
+    taken_over: list[str] = field(default_factory=list)
+    runs_lost: list[str] = field(default_factory=list)
+    lost: list[str] = field(default_factory=list)
+    drifted: list[str] = field(default_factory=list)
+    orphans: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+    def to_dict(self) -> dict[str, list[str]]:
+        return {name: list(getattr(self, name)) for name in self.__dataclass_fields__}
+
+
+class Recovery:
+    """Carries on what others left behind."""
+
+    def __init__(
+        self,
+        streams: Streams,
+        effects: Effects,
+        executions: Executions,
+        queries: SandboxQueries,
+        liveness: Liveness,
+        limits: Limits,
+    ) -> None:
+        self._streams = streams
+        self._effects = effects
+        self._executions = executions
+        self._queries = queries
+        self._liveness = liveness
+        self._limits = limits
+
+    def sweep(self, report: Report | None = None, *, limit: int = 1000) -> Report:
+        """Settle every sandbox that is due, and every one whose operation or run is held by a dead process."""
+        report = report if report is not None else Report()
+        due = self._queries.due(self._streams.store.now(), limit)
+        for sandbox_id in dict.fromkeys([*due, *self._queries.in_flight(limit)]):
+            try:
+                self.settle(self._streams.get(sandbox_id), report)
+            except NexusError as error:
+                report.problems.append(f"{sandbox_id}: {error.message}")
+        return report
+
+    def settle(self, state: Sandbox, report: Report | None = None, cause: Cause | None = None) -> Sandbox:
+        """Bring one sandbox up to date with time: lost runs, abandoned operations, expiry."""
+        if state.state is SandboxState.STOPPED:
+            return state
+        report = report if report is not None else Report()
+        cause = cause or Cause.of(system_principal("recovery", state.tenant_id), "settle")
+        now = self._streams.store.now()
+        for run in state.executions.values():
+            if run.lease_until <= now:
+                reason = "its lease ran out without an outcome"
+            elif self._liveness.is_dead(run.holder):
+                reason = "the process that ran it is gone"
+            else:
+                continue
+            state = self._executions.lose(state, run.execution_id, reason, cause)
+            report.runs_lost.append(run.execution_id)
+        if state.pending is not None:
+            dead = self._liveness.is_dead(state.pending.holder)
+            if dead or state.pending.deadline <= now:
+                state = self._take_over(state, cause, dead=dead, report=report)
+        if state.pending is None and state.is_expired(now):
+            state = self._expire(state, cause, report)
+        return state
+
+    def _take_over(self, state: Sandbox, cause: Cause, *, dead: bool, report: Report) -> Sandbox:
+        if state.pending is None:
+            return state
+        operation = state.pending.operation
+        now = self._streams.store.now()
+        command = cmd.TakeOver(
+            deadline=operation_deadline(self._limits, operation, now), holder=self._liveness.me, holder_is_dead=dead
+        )
+        try:
+            recorded = self._streams.execute(state.sandbox_id, command, cause, expected=state.version)
+        except StreamConflict:
+            return self._streams.get(state.sandbox_id)  # somebody else moved on: theirs
+        if not recorded.envelopes:
+            return recorded.state
+        report.taken_over.append(state.sandbox_id)
+        cause = cause.after(recorded.envelopes[-1])
+        try:
+            return self._carry_on(recorded.state, operation, cause)
+        except Superseded:
+            return self._streams.get(state.sandbox_id)
+
+    def _carry_on(self, state: Sandbox, operation: Operation, cause: Cause) -> Sandbox:
+        if operation is Operation.CREATE:
+            return self._effects.adopt(state, cause)
+        if operation is Operation.PAUSE:
+            return self._effects.pause(state, cause)
+        if operation is Operation.RESUME:
+            return self._effects.resume(state, cause)
+        return self._effects.stop(state, cause, thorough=True)
+
+    def _expire(self, state: Sandbox, cause: Cause, report: Report) -> Sandbox:
+        now = self._streams.store.now()
+        command = cmd.ExpireSandbox(
+            deadline=operation_deadline(self._limits, Operation.STOP, now), holder=self._liveness.me
+        )
+        recorded = self._streams.execute(state.sandbox_id, command, cause)
+        if not recorded.envelopes:
+            return recorded.state
+        report.expired.append(state.sandbox_id)
+        return self._effects.stop(recorded.state, cause.after(recorded.envelopes[-1]), thorough=False)

@@ -1,0 +1,202 @@
+"""Loading sandboxes from their streams, and recording what was decided: the only writer of sandbox events."""
+
+from __future__ import annotations
+
+import copy
+import random
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Final
+
+import uuid_utils
+from pydantic import TypeAdapter
+
+from nexus.domain.commands import Command
+from nexus.domain.decisions import decide
+from nexus.domain.errors import ConcurrentModification, SandboxNotFound, StreamConflict
+from nexus.domain.events import Envelope, Event
+from nexus.domain.policies import Owner
+from nexus.domain.ports import Clock, EventStore, Snapshot
+from nexus.domain.sandbox import Sandbox, fold, stream_id
+from nexus.domain.values import Principal
+from nexus.projections import inline
+
+RETRIES: Final = 30
+"""How often a decision is taken anew when other writers were first."""
+SNAPSHOT_EVERY: Final = 100
+SNAPSHOT_SCHEMA: Final = 1
+_CACHE_SIZE: Final = 1024
+
+
+def new_id() -> str:
+    """A time-ordered id for events and correlations."""
+    return str(uuid_utils.uuid7())
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """Who and what an event comes from."""
+
+    principal: Principal
+    command: str
+    correlation_id: str
+    causation_id: str | None = None
+
+    @classmethod
+    def of(cls, principal: Principal, command: str) -> Cause:
+        return cls(principal=principal, command=command, correlation_id=new_id())
+
+    def after(self, envelope: Envelope) -> Cause:
+        """The same story, caused by this event."""
+        return replace(self, causation_id=envelope.event_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """The state after a command, and the events that it led to (none: nothing had to change)."""
+
+    state: Sandbox
+    envelopes: tuple[Envelope, ...]
+
+
+class Streams:
+    """Thread-safe. Keeps folded states and reads only what came after them, so a load is one small query."""
+
+    def __init__(self, store: EventStore, clock: Clock) -> None:
+        self.store = store
+        self._clock = clock
+        self._cache: OrderedDict[str, Sandbox] = OrderedDict()
+        self._lock = threading.Lock()
+        self._adapter: TypeAdapter[Sandbox] | None = None
+
+    def load(self, sandbox_id: str) -> Sandbox | None:
+        """The current state; None for an unknown sandbox."""
+        stream = stream_id(sandbox_id)
+        with self._lock:
+            cached = self._cache.get(sandbox_id)
+        state = copy.copy(cached) if cached is not None else self._from_snapshot(stream)
+        state = fold(state, self.store.load(stream, after=state.version if state is not None else 0))
+        if state is not None:
+            self._remember(state)
+        return state
+
+    def get(self, sandbox_id: str) -> Sandbox:
+        """The current state; raises `SandboxNotFound`."""
+        state = self.load(sandbox_id)
+        if state is None:
+            raise SandboxNotFound(sandbox_id)
+        return state
+
+    def execute(
+        self, sandbox_id: str, command: Command, cause: Cause, *, expected: int | None = None, once: bool = False
+    ) -> Recorded:
+        """Load, decide, append; decide anew when another writer was first.
+
+        `expected` refuses to decide on any other version (`StreamConflict`); `once` does not retry either.
+        """
+        for attempt in range(RETRIES):
+            state = self.get(sandbox_id)
+            if expected is not None and state.version != expected:
+                raise StreamConflict(sandbox_id=sandbox_id, version=state.version)
+            now = self.store.now()
+            events = decide(command, state, now)
+            if not events:
+                return Recorded(state, ())
+            try:
+                return self._append(state, events, cause, now)
+            except StreamConflict:
+                if once or expected is not None:
+                    raise
+                self.back_off(attempt)
+        raise ConcurrentModification(sandbox_id=sandbox_id)
+
+    def begin(
+        self, sandbox_id: str, events: Sequence[Event], beside: Iterable[Envelope], cause: Cause, now: datetime
+    ) -> Recorded:
+        """Append a sandbox's first events together with envelopes of other streams (its name, its key)."""
+        own = self._envelopes(stream_id(sandbox_id), 0, events, cause, now, cause.principal.tenant_id)
+        state = fold(None, own)
+        if state is None:
+            raise ValueError("a sandbox begins with an event")
+        placed = self.store.append([*own, *beside], rows=inline.rows(state))
+        self._remember(state)
+        return Recorded(state, tuple(placed[: len(own)]))
+
+    def envelope(self, stream: str, version: int, event: Event, cause: Cause, now: datetime) -> Envelope:
+        """One envelope for a stream beside the sandboxes."""
+        return self._envelopes(stream, version - 1, [event], cause, now, cause.principal.tenant_id)[0]
+
+    def back_off(self, attempt: int) -> None:
+        """A short, growing, jittered pause between attempts."""
+        self._clock.sleep(random.random() * min(0.001 * 2**attempt, 0.1))
+
+    def _append(self, state: Sandbox, events: Sequence[Event], cause: Cause, now: datetime) -> Recorded:
+        stream = stream_id(state.sandbox_id)
+        envelopes = self._envelopes(stream, state.version, events, cause, now, state.tenant_id)
+        before = state.version
+        after = fold(copy.copy(state), envelopes)
+        if after is None:
+            raise ValueError("unreachable: a state folds to a state")
+        snapshots = []
+        if before // SNAPSHOT_EVERY != after.version // SNAPSHOT_EVERY:
+            snapshots.append(Snapshot(stream, after.version, SNAPSHOT_SCHEMA, self._states().dump_json(after)))
+        placed = self.store.append(envelopes, rows=inline.rows(after), snapshots=snapshots)
+        self._remember(after)
+        return Recorded(after, tuple(placed))
+
+    @staticmethod
+    def _envelopes(
+        stream: str, version: int, events: Sequence[Event], cause: Cause, now: datetime, tenant_id: str
+    ) -> list[Envelope]:
+        principal = cause.principal
+        return [
+            Envelope(
+                event_id=new_id(),
+                originator_id=stream,
+                originator_version=number,
+                occurred_at=now,
+                event=event,
+                actor=principal.actor,
+                tenant_id=tenant_id,
+                agent_id=principal.agent_id,
+                command=cause.command,
+                correlation_id=cause.correlation_id,
+                causation_id=cause.causation_id,
+            )
+            for number, event in enumerate(events, start=version + 1)
+        ]
+
+    def _states(self) -> TypeAdapter[Sandbox]:
+        if self._adapter is None:
+            self._adapter = TypeAdapter(Sandbox)
+        return self._adapter
+
+    def _from_snapshot(self, stream: str) -> Sandbox | None:
+        snapshot = self.store.snapshot(stream)
+        if snapshot is None or snapshot.schema_version != SNAPSHOT_SCHEMA:
+            return None
+        return self._states().validate_json(snapshot.state)
+
+    def _remember(self, state: Sandbox) -> None:
+        with self._lock:
+            known = self._cache.get(state.sandbox_id)
+            if known is None or known.version <= state.version:
+                self._cache[state.sandbox_id] = copy.copy(state)
+            self._cache.move_to_end(state.sandbox_id)
+            while len(self._cache) > _CACHE_SIZE:
+                self._cache.popitem(last=False)
+
+
+def owner_of(state: Sandbox) -> Owner:
+    return Owner(user_id=state.user_id, tenant_id=state.tenant_id)
+
+
+Steps = Callable[[str], None]
+"""Called at every boundary of the protocol with its name, so that a test can end the process right there."""
+
+
+def no_steps(_name: str) -> None:
+    """The `Steps` of every ordinary process."""

@@ -1,0 +1,75 @@
+"""Putting the parts together from settings. Each function imports only what it opens."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nexus.config import Settings
+from nexus.domain.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from nexus.domain.ports import EventStore, ViewStore
+    from nexus.domain.provider import Provider
+    from nexus.engine.service import Engine
+    from nexus.engine.streams import Steps
+
+
+def store_path(settings: Settings) -> Path:
+    """The embedded store's file."""
+    path: Path = settings.data_dir / "nexus.db"
+    return path
+
+
+def is_postgres(settings: Settings) -> bool:
+    """Whether `database_url` names a Postgres server; raises for anything else that is not empty."""
+    url: str = settings.database_url
+    if not url:
+        return False
+    if url.startswith(("postgresql://", "postgres://")):
+        return True
+    raise ConfigurationError(
+        "NEXUS_DATABASE_URL is not a postgresql:// address",
+        hint="Leave it empty for the embedded store, or give postgresql://user@host/database.",
+    )
+
+
+def open_store(settings: Settings) -> EventStore:
+    """The event store that the settings name; the embedded one is made at first use."""
+    if is_postgres(settings):
+        from nexus.adapters.stores.postgres import PostgresStore
+
+        return PostgresStore(settings.database_url)
+    from nexus.adapters.stores.sqlite import SQLiteStore
+
+    return SQLiteStore(store_path(settings))
+
+
+def open_views(settings: Settings) -> ViewStore:
+    """The read models alone, for reading: imports no event sourcing library and no provider."""
+    if is_postgres(settings):
+        return open_store(settings).views
+    from nexus.adapters.stores.sqlite.views import SQLiteViews
+
+    return SQLiteViews(store_path(settings))
+
+
+def open_engine(settings: Settings, *, given: Iterable[Provider] = (), steps: Steps | None = None) -> Engine:
+    """The whole engine. `given` are providers made by the caller; they take precedence over built-in ones."""
+    from nexus.adapters.clock import MonotonicClock
+    from nexus.adapters.identity import ProcessLiveness
+    from nexus.engine.registry import Providers
+    from nexus.engine.service import Engine
+    from nexus.engine.streams import no_steps
+
+    return Engine(
+        open_store(settings),
+        Providers(settings, given=given),
+        ProcessLiveness(),
+        MonotonicClock(),
+        limits=settings.limits,
+        template=settings.template,
+        steps=steps or no_steps,
+    )
