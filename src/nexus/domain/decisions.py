@@ -27,6 +27,8 @@ class Superseded(Conflict):
 def decide(command: cmd.Command, state: Sandbox | None, now: datetime) -> list[ev.Event]:
     """The events that this command leads to in this state, at this time."""
     if isinstance(command, cmd.RequestSandbox):
+        if state is not None:
+            raise Conflict(f"Sandbox {command.sandbox_id} was requested before", sandbox_id=command.sandbox_id)
         return [_request(command)]
     if state is None:
         raise ValueError(f"{type(command).__name__} needs a sandbox")
@@ -150,11 +152,11 @@ def _lose_execution(c: cmd.LoseExecution, s: Sandbox, _now: datetime) -> list[ev
 
 # --- pause, resume, extend -----------------------------------------------------------------------------------------
 def _request_pause(c: cmd.RequestPause, s: Sandbox, now: datetime) -> list[ev.Event]:
-    if s.state is SandboxState.PAUSED and s.pending is None:
-        return []
-    if s.pending is None or s.pending.operation is not Operation.RESUME:
+    if s.state is not SandboxState.PAUSED:
         target("pause", s.state, s.sandbox_id)
     _nothing_in_flight(s, "pause")
+    if s.state is SandboxState.PAUSED:
+        return []
     _no_open_run(s, now)
     return [ev.PauseRequested(attempt=s.attempt + 1, deadline=c.deadline, holder=c.holder)]
 
@@ -172,11 +174,11 @@ def _record_pause_failed(c: cmd.RecordPauseFailed, s: Sandbox, _now: datetime) -
 
 
 def _request_resume(c: cmd.RequestResume, s: Sandbox, _now: datetime) -> list[ev.Event]:
-    if s.state is SandboxState.ACTIVE and s.pending is None:
-        return []
-    if s.pending is None or s.pending.operation is not Operation.PAUSE:
+    if s.state is not SandboxState.ACTIVE:
         target("resume", s.state, s.sandbox_id)
     _nothing_in_flight(s, "resume")
+    if s.state is SandboxState.ACTIVE:
+        return []
     return [ev.ResumeRequested(attempt=s.attempt + 1, deadline=c.deadline, holder=c.holder)]
 
 
