@@ -172,7 +172,8 @@ def _execution_started(s: Sandbox, e: ev.ExecutionStarted, at: datetime) -> None
 def _execution_ended(s: Sandbox, e: ev.ExecutionFinished | ev.ExecutionTimedOut, at: datetime) -> None:
     s.executions = {key: run for key, run in s.executions.items() if key != e.execution_id}
     s.last_active_at = at
-    s.expires_at = e.expires_at
+    if s.state is SandboxState.ACTIVE:  # a late outcome must not wake the clock of a paused sandbox
+        s.expires_at = e.expires_at
 
 
 def _execution_lost(s: Sandbox, e: ev.ExecutionLost, _at: datetime) -> None:
