@@ -205,6 +205,16 @@ class OperationTakenOver(_Intent):
     previous_holder: str
 
 
+# --- what cannot be read ------------------------------------------------------------------------------------------
+class Unread(Event):
+    """Stands in a page of the log for a stored event that this version cannot read. It is never stored itself."""
+
+    TOPIC: ClassVar = "unread"
+    stored_topic: str
+    stored_version: int
+    reason: str
+
+
 # --- streams beside the sandboxes ----------------------------------------------------------------------------------
 class NameClaimed(Event):
     """A user's name now belongs to this sandbox; it is free again once that sandbox is stopped."""
@@ -275,11 +285,11 @@ class Envelope:
 
     @property
     def topic(self) -> str:
-        return self.event.TOPIC
+        return self.event.stored_topic if isinstance(self.event, Unread) else self.event.TOPIC
 
     @property
     def schema_version(self) -> int:
-        return self.event.VERSION
+        return self.event.stored_version if isinstance(self.event, Unread) else self.event.VERSION
 
 
 def encode(event: Event) -> bytes:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from nexus.domain.events import Envelope
+if TYPE_CHECKING:
+    # Read paths import this module for its values alone and must not load the events' validation with it.
+    from nexus.domain.events import Envelope
 
 Scalar = str | int | float | None
 Row = Mapping[str, Any]
@@ -66,8 +68,27 @@ class ViewStore(Protocol):
         """Write rows and position in one transaction, if the position is still `expected`; else change nothing."""
         ...
 
-    def swap(self, renames: Mapping[str, str], projection: str, position: int) -> None:
-        """Put rebuilt tables in place: {built aside: live}, drop the old ones, set the position; one transaction."""
+    def swap(
+        self,
+        renames: Mapping[str, str],
+        *,
+        built: str,
+        expected: int,
+        projection: str,
+        forget: Sequence[str],
+        finish: Callable[[int], tuple[int, Sequence[RowWrite]]],
+    ) -> int | None:
+        """Put rebuilt tables in place, {built aside: live}, in one transaction during which nothing is appended.
+
+        Does nothing and returns None unless `built` still stands at `expected`. Otherwise `finish(expected)` reads
+        what was appended since and returns the last position and the rows that the tables aside still lack; then
+        the old tables go, `projection` stands at that position, which is returned, and the positions of `built` and
+        of `forget` are forgotten.
+        """
+        ...
+
+    def drop(self, tables: Sequence[str], forget: Sequence[str]) -> None:
+        """Remove these tables where they are there, and forget these projections' positions; one transaction."""
         ...
 
 
@@ -111,7 +132,11 @@ class EventStore(Protocol):
         ...
 
     def read(self, after: int, limit: int = 1000, *, upto: int | None = None) -> list[Envelope]:
-        """Events by position: after < position <= upto, none ever missed by asking for what follows the last."""
+        """Events by position: after < position <= upto, none ever missed by asking for what follows the last.
+
+        One that this version cannot read stands there as `nexus.domain.events.Unread`; `load` and `last` raise
+        `UnreadableEvent` instead, because a state with a gap is no state.
+        """
         ...
 
     def head(self) -> int:

@@ -1,0 +1,156 @@
+"""Our envelopes in the event sourcing library's terms: what its mapper and its recorders pass around.
+
+The envelope's facts are columns beside the payload, so that they can be searched, sealed and read without it.
+Stores of every database share this.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final, cast
+
+from eventsourcing.domain import DomainEventProtocol
+from eventsourcing.persistence import JSONTranscoder, Mapper, Notification, StoredEvent
+
+from nexus.domain.errors import UnreadableEvent
+from nexus.domain.events import Envelope, Unread, decode, encode
+from nexus.domain.values import to_text
+
+
+@dataclass(frozen=True)
+class EnvelopeRecord(StoredEvent):
+    """An envelope on its way into the database."""
+
+    event_id: str
+    schema_version: int
+    occurred_at: str
+    actor: str
+    tenant_id: str
+    agent_id: str | None
+    command: str
+    correlation_id: str
+    causation_id: str | None
+
+
+@dataclass(frozen=True)
+class PlacedRecord(Notification):
+    """An envelope as the database holds it; `id` is its position."""
+
+    event_id: str
+    schema_version: int
+    occurred_at: str
+    recorded_at: str
+    actor: str
+    tenant_id: str
+    agent_id: str | None
+    command: str
+    correlation_id: str
+    causation_id: str | None
+
+
+PLACED: Final = (
+    "id",
+    "event_id",
+    "originator_id",
+    "originator_version",
+    "topic",
+    "schema_version",
+    "state",
+    "occurred_at",
+    "recorded_at",
+    "actor",
+    "tenant_id",
+    "agent_id",
+    "command",
+    "correlation_id",
+    "causation_id",
+)
+"""Attributes of a `PlacedRecord` in the order in which stores select its columns."""
+
+
+def placed(row: Sequence[Any]) -> PlacedRecord:
+    """A record from a row. Not through its constructor: a frozen one sets its fifteen fields one by one."""
+    record = object.__new__(PlacedRecord)
+    record.__dict__.update(zip(PLACED, row, strict=True))
+    return record
+
+
+class EnvelopeMapper(Mapper[str]):
+    """Between envelopes and records. What it cannot read raises `UnreadableEvent`."""
+
+    def __init__(self) -> None:
+        super().__init__(JSONTranscoder())
+
+    def to_stored_event(self, domain_event: DomainEventProtocol[str]) -> EnvelopeRecord:
+        envelope = cast(Envelope, domain_event)
+        if isinstance(envelope.event, Unread):
+            raise ValueError(f"{envelope.topic} cannot be read, and so it cannot be stored again")
+        return EnvelopeRecord(
+            originator_id=envelope.originator_id,
+            originator_version=envelope.originator_version,
+            topic=envelope.event.TOPIC,
+            state=encode(envelope.event),
+            event_id=envelope.event_id,
+            schema_version=envelope.event.VERSION,
+            occurred_at=to_text(envelope.occurred_at),
+            actor=envelope.actor,
+            tenant_id=envelope.tenant_id,
+            agent_id=envelope.agent_id,
+            command=envelope.command,
+            correlation_id=envelope.correlation_id,
+            causation_id=envelope.causation_id,
+        )
+
+    def to_domain_event(self, stored_event: StoredEvent) -> Envelope:
+        record = cast(PlacedRecord, stored_event)
+        return _envelope(record, decode(record.topic, record.schema_version, record.state))
+
+    def to_page(self, records: Sequence[PlacedRecord]) -> list[Envelope]:
+        """Like `to_domain_event` for a page of the log: an event that cannot be read stands there as `Unread`."""
+        page = []
+        for record in records:
+            try:
+                page.append(self.to_domain_event(record))
+            except UnreadableEvent as error:
+                marker = Unread(stored_topic=record.topic, stored_version=record.schema_version, reason=error.message)
+                page.append(_envelope(record, marker))
+        return page
+
+
+def _envelope(record: PlacedRecord, event: Any) -> Envelope:
+    return Envelope(
+        record.event_id,
+        cast(str, record.originator_id),
+        record.originator_version,
+        datetime.fromisoformat(record.occurred_at),
+        event,
+        record.actor,
+        record.tenant_id,
+        record.command,
+        record.correlation_id,
+        record.causation_id,
+        record.agent_id,
+        record.id,
+        datetime.fromisoformat(record.recorded_at),
+    )
+
+
+def is_same(record: EnvelopeRecord, stored: PlacedRecord | None) -> bool:
+    """Whether this very event is what is stored: an append whose answer was lost finds its own event."""
+    return (
+        stored is not None
+        and stored.originator_id == record.originator_id
+        and stored.originator_version == record.originator_version
+        and stored.topic == record.topic
+        and stored.state == record.state
+    )
+
+
+def find_own(records: Sequence[EnvelopeRecord], stored: Mapping[str, PlacedRecord]) -> list[PlacedRecord] | None:
+    """The stored records of an append that was already carried out, in its order; None where it was not."""
+    own = [stored.get(record.event_id) for record in records]
+    if all(is_same(record, found) for record, found in zip(records, own, strict=True)):
+        return [found for found in own if found is not None]
+    return None

@@ -1,0 +1,185 @@
+"""The event sourcing library's SQLite recorder, with our columns, our transactions and our connections."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any, Final, cast
+from uuid import UUID
+
+from eventsourcing.persistence import IntegrityError, StoredEvent
+from eventsourcing.sqlite import SQLiteApplicationRecorder, SQLiteCursor, SQLiteDatastore
+
+from nexus.adapters.stores.recording import EnvelopeRecord, PlacedRecord, placed
+from nexus.adapters.stores.sqlite.database import Database
+from nexus.adapters.stores.sqlite.views import write_rows
+from nexus.domain.ports import RowWrite, Snapshot
+from nexus.domain.values import to_text
+
+_COLUMNS: Final = (
+    "position, event_id, originator_id, originator_version, topic, schema_version, state, occurred_at, recorded_at,"
+    " actor, tenant_id, agent_id, command, correlation_id, causation_id"
+)
+_INSERT: Final = (
+    "INSERT INTO events (event_id, originator_id, originator_version, topic, schema_version, state, occurred_at,"
+    " recorded_at, actor, tenant_id, agent_id, command, correlation_id, causation_id)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
+_LAST_RECORDED: Final = "SELECT recorded_at FROM events ORDER BY position DESC LIMIT 1"
+_SNAPSHOT: Final = (
+    "INSERT INTO snapshots VALUES (?, ?, ?, ?) ON CONFLICT (originator_id) DO UPDATE"
+    " SET originator_version = excluded.originator_version, schema_version = excluded.schema_version,"
+    " state = excluded.state WHERE snapshots.originator_version <= excluded.originator_version"
+)
+
+
+class Datastore(SQLiteDatastore):
+    """The library's datastore on our connections.
+
+    Its own transactions begin without the write lock, so two that read before they write fail at once; its pool
+    does not survive a fork, and keeps readers waiting behind writers that wait.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self.single_row_tracking = True
+        self.originator_id_type = "text"
+
+    @contextmanager
+    def transaction(self, *, commit: bool) -> Iterator[SQLiteCursor]:
+        try:
+            with (
+                self.database.writing() if commit else self.database.reading() as connection,
+                SQLiteCursor(connection.cursor()) as cursor,
+            ):
+                yield SQLiteCursor(cursor)
+        except sqlite3.IntegrityError as error:
+            raise IntegrityError(error) from error
+
+    def close(self) -> None:
+        self.database.close()
+
+    def __del__(self) -> None:
+        """The library closes here; ours belongs to the store, whose views may outlive this."""
+
+
+class Recorder(SQLiteApplicationRecorder):
+    """Writes envelopes, read models' rows and snapshots in one transaction; reads them by stream and by position."""
+
+    def __init__(self, datastore: Datastore) -> None:
+        super().__init__(datastore, events_table_name="events")
+        self.select_max_notification_id_statement = "SELECT max(position) FROM events"
+
+    def construct_create_table_statements(self) -> list[str]:
+        """None: `schema` makes the tables, by numbered migrations."""
+        return []
+
+    def _insert_events(
+        self,
+        c: SQLiteCursor,
+        stored_events: Sequence[StoredEvent],
+        *,
+        rows: Sequence[RowWrite] = (),
+        snapshots: Sequence[Snapshot] = (),
+        receipt: list[str] | None = None,
+        **_: Any,
+    ) -> Sequence[int]:
+        recorded_at = to_text(datetime.now(UTC))
+        c.execute(_LAST_RECORDED)
+        last = c.fetchone()
+        if last is not None and last[0] > recorded_at:
+            recorded_at = last[0]  # the clock was set back: the order of times stays that of the positions
+        positions = []
+        for event in stored_events:
+            c.execute(_INSERT, _parameters(cast(EnvelopeRecord, event), recorded_at))
+            positions.append(cast(int, c.lastrowid))
+        for kept in snapshots:
+            c.execute(_SNAPSHOT, (kept.originator_id, kept.originator_version, kept.schema_version, kept.state))
+        if rows:
+            write_rows(c.sqlite_cursor.connection, rows)
+        if receipt is not None:
+            receipt.append(recorded_at)
+        return positions
+
+    def select_events(
+        self,
+        originator_id: UUID | str,
+        *,
+        gt: int | None = None,
+        lte: int | None = None,
+        desc: bool = False,
+        limit: int | None = None,
+    ) -> Sequence[PlacedRecord]:
+        statement = f"SELECT {_COLUMNS} FROM events WHERE originator_id = ?"
+        parameters: list[Any] = [originator_id]
+        if gt is not None:
+            statement += " AND originator_version > ?"
+            parameters.append(gt)
+        if lte is not None:
+            statement += " AND originator_version <= ?"
+            parameters.append(lte)
+        statement += " ORDER BY originator_version" + (" DESC" if desc else "")
+        if limit is not None:
+            statement += " LIMIT ?"
+            parameters.append(limit)
+        return self._select(statement, parameters)
+
+    def select_notifications(
+        self,
+        start: int | None,
+        limit: int,
+        stop: int | None = None,
+        topics: Sequence[str] = (),
+        *,
+        inclusive_of_start: bool = True,
+    ) -> Sequence[PlacedRecord]:
+        conditions, parameters = [], list[Any]()
+        if start is not None:
+            conditions.append("position >= ?" if inclusive_of_start else "position > ?")
+            parameters.append(start)
+        if stop is not None:
+            conditions.append("position <= ?")
+            parameters.append(stop)
+        if topics:
+            conditions.append(f"topic IN ({', '.join('?' * len(topics))})")
+            parameters.extend(topics)
+        where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
+        return self._select(
+            f"SELECT {_COLUMNS} FROM events{where} ORDER BY position LIMIT ?",
+            [*parameters, limit],
+        )
+
+    def select_by_ids(self, event_ids: Sequence[str]) -> dict[str, PlacedRecord]:
+        """The stored ones among these events, by event id."""
+        found: dict[str, PlacedRecord] = {}
+        for start in range(0, len(event_ids), 500):
+            some = event_ids[start : start + 500]
+            marks = ", ".join("?" * len(some))
+            for record in self._select(f"SELECT {_COLUMNS} FROM events WHERE event_id IN ({marks})", some):
+                found[record.event_id] = record
+        return found
+
+    def _select(self, statement: str, parameters: Sequence[Any]) -> list[PlacedRecord]:
+        with cast(Datastore, self.datastore).database.reading() as connection:
+            return [placed(row) for row in connection.execute(statement, parameters)]
+
+
+def _parameters(event: EnvelopeRecord, recorded_at: str) -> tuple[Any, ...]:
+    return (
+        event.event_id,
+        event.originator_id,
+        event.originator_version,
+        event.topic,
+        event.schema_version,
+        event.state,
+        event.occurred_at,
+        recorded_at,
+        event.actor,
+        event.tenant_id,
+        event.agent_id,
+        event.command,
+        event.correlation_id,
+        event.causation_id,
+    )

@@ -1,0 +1,124 @@
+"""Read models that are written in the append's own transaction: a list right after a create is right by construction.
+
+Each is a pure function of a sandbox's folded state, so a replay writes what the live append wrote. Standard library
+only.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol
+
+from nexus.domain.ports import RowWrite, Scalar, Table
+from nexus.domain.values import SandboxState, to_text
+from nexus.projections.tables import DUE, SANDBOX_LABELS, SANDBOXES
+
+if TYPE_CHECKING:
+    from nexus.domain.sandbox import Sandbox
+
+
+class InlineProjection(Protocol):
+    """A read model of sandboxes that is a function of their state alone."""
+
+    name: ClassVar[str]
+    version: ClassVar[int]
+    """Goes up with every change of its tables or of what it writes: the store then rebuilds it."""
+    tables: ClassVar[tuple[Table, ...]]
+
+    def rows(self, state: Sandbox) -> list[RowWrite]:
+        """Everything that this model holds about the sandbox."""
+        ...
+
+
+def _text(moment: datetime | None) -> str | None:
+    return None if moment is None else to_text(moment)
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+class Sandboxes:
+    """What `list` and `status` show."""
+
+    name: ClassVar[str] = "sandboxes"
+    version: ClassVar[int] = 1
+    tables: ClassVar[tuple[Table, ...]] = (SANDBOXES, SANDBOX_LABELS)
+
+    def rows(self, state: Sandbox) -> list[RowWrite]:
+        key = {"sandbox_id": state.sandbox_id}
+        row = RowWrite(SANDBOXES.name, key, self.values(state), newer="version")
+        labels = (
+            RowWrite(SANDBOX_LABELS.name, {**key, "name": name}, {"value": value})
+            for name, value in sorted(state.labels.items())
+        )
+        return [row, *labels]
+
+    @staticmethod
+    def values(state: Sandbox) -> dict[str, Scalar]:
+        """The columns of a sandbox's row but for its key."""
+        pending = state.pending
+        return {
+            "version": state.version,
+            "name": state.name,
+            "status": state.state.value,
+            "provider": state.provider,
+            "template_id": state.template_id,
+            "user_id": state.user_id,
+            "agent_id": state.agent_id,
+            "tenant_id": state.tenant_id,
+            "network": state.network,
+            "limits": _json(state.limits),
+            "labels": _json(state.labels),
+            "env_names": _json(state.env_names),
+            "ttl_seconds": state.ttl_seconds,
+            "max_age_seconds": state.max_age_seconds,
+            "created_at": to_text(state.created_at),
+            "started_at": _text(state.started_at),
+            "last_active_at": _text(state.last_active_at),
+            "paused_at": _text(state.paused_at),
+            "stopped_at": _text(state.stopped_at),
+            "stop_reason": None if state.stop_reason is None else state.stop_reason.value,
+            "expires_at": _text(state.expires_at),
+            "remaining_seconds": state.remaining_seconds,
+            "notes": _json(state.notes),
+            "pending_operation": None if pending is None else pending.operation.value,
+            "pending_attempt": None if pending is None else pending.attempt,
+            "pending_deadline": None if pending is None else to_text(pending.deadline),
+            "pending_holder": None if pending is None else pending.holder,
+            "last_error": state.last_error,
+            "runs": state.runs,
+            "open_executions": len(state.executions),
+            "generation": state.generation,
+            "ref": None if state.ref is None else _json(state.ref),
+            "incarnation": state.incarnation,
+        }
+
+
+class Due:
+    """What has to be looked at, and when: the index of expiry, take-over and reconcile."""
+
+    name: ClassVar[str] = "due"
+    version: ClassVar[int] = 1
+    tables: ClassVar[tuple[Table, ...]] = (DUE,)
+
+    def rows(self, state: Sandbox) -> list[RowWrite]:
+        key = {"sandbox_id": state.sandbox_id}
+        if state.state is SandboxState.STOPPED:
+            return [RowWrite(DUE.name, key, None)]
+        values: dict[str, Scalar] = {
+            "version": state.version,
+            "due_at": _text(state.due_at()),
+            "in_flight": int(state.pending is not None or bool(state.executions)),
+            "provider": state.provider,
+        }
+        return [RowWrite(DUE.name, key, values, newer="version")]
+
+
+INLINE: Final[tuple[InlineProjection, ...]] = (Sandboxes(), Due())
+
+
+def rows(state: Sandbox) -> list[RowWrite]:
+    """The rows that belong into the append which leads to this state."""
+    return [row for projection in INLINE for row in projection.rows(state)]

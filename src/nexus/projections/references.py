@@ -1,0 +1,76 @@
+"""Which sandbox a person means by an id, the beginning of one, or a name. Standard library only.
+
+In this order: the full id; the name of one that is not stopped; the beginning of an id, at least four characters
+after `sb_`, which may itself be left out; the name of a stopped one, the newest first. A name that is in use wins
+over an id that happens to begin with it, and both win over history.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final
+
+from nexus.domain.errors import AmbiguousReference, SandboxNotFound
+from nexus.domain.ports import Scalar, ViewStore
+from nexus.domain.validation import is_sandbox_id, shown
+from nexus.domain.values import Principal, SandboxState
+
+SHORTEST_PREFIX: Final = 4
+_PREFIX: Final = re.compile(r"(?:sb_)?([0-9a-f]{4,31})")
+
+
+def resolve(views: ViewStore, reference: str, principal: Principal) -> dict[str, Any]:
+    """The row of the `sandboxes` table; raises `SandboxNotFound`, or `AmbiguousReference` with the candidates."""
+    scope, params = _scope(principal)
+
+    def look(condition: str, **more: Scalar) -> list[dict[str, Any]]:
+        return views.query(
+            f"SELECT * FROM sandboxes WHERE {condition}{scope} ORDER BY created_at DESC, sandbox_id DESC LIMIT 3",
+            {**params, **more},
+        )
+
+    if is_sandbox_id(reference):
+        found = look("sandbox_id = :id", id=reference)
+        if found:
+            return found[0]
+        raise SandboxNotFound(reference)
+    stopped = SandboxState.STOPPED.value
+    found = _own_first(look("name = :name AND status <> :stopped", name=reference, stopped=stopped), principal)
+    if found:
+        return _only(found, reference)
+    prefix = _PREFIX.fullmatch(reference)
+    if prefix is not None:
+        low = "sb_" + prefix[1]
+        found = look("sandbox_id >= :low AND sandbox_id < :high", low=low, high=low + "g")
+        if found:
+            return _only(found, reference)
+    found = _own_first(look("name = :name", name=reference), principal)
+    if found:
+        return found[0]
+    raise SandboxNotFound(shown(reference))
+
+
+def _scope(principal: Principal) -> tuple[str, dict[str, Scalar]]:
+    """What this principal can see at all: its own, an admin its tenant's, the installation itself everything."""
+    if principal.is_system:
+        return "", {}
+    if principal.is_admin:
+        return " AND tenant_id = :tenant", {"tenant": principal.tenant_id}
+    return " AND tenant_id = :tenant AND user_id = :user", {"tenant": principal.tenant_id, "user": principal.user_id}
+
+
+def _own_first(rows: list[dict[str, Any]], principal: Principal) -> list[dict[str, Any]]:
+    """Names are unique per user only: an admin's own sandbox wins over others' of the same name."""
+    own = [row for row in rows if (row["tenant_id"], row["user_id"]) == (principal.tenant_id, principal.user_id)]
+    return own or rows
+
+
+def _only(rows: list[dict[str, Any]], reference: str) -> dict[str, Any]:
+    if len(rows) == 1:
+        return rows[0]
+    candidates = tuple(row["sandbox_id"] for row in rows)
+    raise AmbiguousReference(
+        f"{shown(reference)} fits several sandboxes: {', '.join(candidates)}",
+        reference=reference,
+        candidates=candidates,
+    )
