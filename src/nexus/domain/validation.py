@@ -7,7 +7,7 @@ option or for a path is refused. Nothing is recorded before all checks have pass
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nexus.domain.errors import InvalidInput
@@ -118,7 +118,8 @@ def _too_large(size: int, highest: int) -> InvalidInput:
 
 def argv(value: Any) -> tuple[str, ...]:
     """A command as a list of arguments."""
-    if isinstance(value, str | bytes) or not all(isinstance(part, str) for part in value):
+    sequence = isinstance(value, Sequence) and not isinstance(value, str | bytes)
+    if not sequence or not all(isinstance(part, str) for part in value):
         raise InvalidInput("The command must be a list of text arguments", field="argv")
     parts = tuple(value)
     if not parts or not parts[0]:
@@ -212,6 +213,10 @@ def guest_path(value: Any) -> str:
         raise InvalidInput(
             f"The path {shown(text)} is not allowed", hint=f"Give 1 to {MAX_PATH} characters without NUL.", field="path"
         )
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise InvalidInput("The path is not valid Unicode text", field="path") from None
     return text
 
 
