@@ -28,7 +28,7 @@ class LocalBackend:
     def _path(self, path: str) -> Path:
         if self.root is None:
             raise InvalidInput("This LocalBackend has no root folder", hint="Give LocalBackend(root=...).")
-        if not isinstance(path, str) or not path.strip("/") or "\0" in path:
+        if not path.strip("/") or "\0" in path:
             raise InvalidInput(f"The path {shown(path)} is not allowed", field="path")
         root = self.root.resolve()
         resolved = (root / path.lstrip("/")).resolve()

@@ -35,7 +35,10 @@ from nexus.engine.reconcile import Reconciler
 from nexus.engine.recovery import Recovery, Report
 from nexus.engine.registry import Providers
 from nexus.engine.streams import Cause, Steps, Streams, no_steps, owner_of
-from nexus.projections.queries import Page, SandboxQueries, SandboxView
+from nexus.projections import TABLES
+from nexus.projections.inline import Sandboxes
+from nexus.projections.queries import Page, SandboxQueries
+from nexus.projections.views import SandboxView
 
 _JOIN_POLL = 0.02
 """Seconds between looks at an operation that another process has in flight."""
@@ -55,6 +58,7 @@ class Engine:
         template: Callable[[str | None], Template] | None = None,
         steps: Steps = no_steps,
     ) -> None:
+        store.views.create(TABLES)
         self.store = store
         self.providers = providers
         self.limits = limits or Limits()
@@ -95,13 +99,13 @@ class Engine:
         cause = Cause.of(principal, "create")
         state, mine = self._creation.begin(wanted, key, cause)
         if mine is not None:
-            return SandboxView.of(self._effects.create(state, mine, wanted.env))
+            return view_of(self._effects.create(state, mine, wanted.env))
         state = self._settled_operation(state, Operation.CREATE)
         if state.state is SandboxState.STOPPED and state.started_at is None:
             raise OperationFailed(
                 f"Sandbox {state.sandbox_id} could not be created: {state.last_error}", sandbox_id=state.sandbox_id
             )
-        return SandboxView.of(state)
+        return view_of(state)
 
     def get_or_create(
         self,
@@ -133,7 +137,7 @@ class Engine:
             except NameTaken as taken:
                 state = self._settled_operation(self.streams.get(taken.details["sandbox_id"]), Operation.CREATE)
                 if state.state is not SandboxState.STOPPED:
-                    return SandboxView.of(state)
+                    return view_of(state)
 
     # --- run -----------------------------------------------------------------------------------------------------
     def run(
@@ -212,7 +216,7 @@ class Engine:
         state = recorded.state
         if recorded.envelopes and state.state is SandboxState.ACTIVE and state.expires_at is not None:
             self._effects.extend(state, state.expires_at)
-        return SandboxView.of(state)
+        return view_of(state)
 
     # --- files ---------------------------------------------------------------------------------------------------
     def read_file(self, principal: Principal, reference: str, path: str) -> Iterator[bytes]:
@@ -275,7 +279,7 @@ class Engine:
     def verify(self, principal: Principal, reference: str) -> SandboxView:
         """Hold one sandbox against its resource now, and say what is true."""
         state = self._own(principal, reference, Action.READ)
-        return SandboxView.of(self._reconciler.verify(state, Report()))
+        return view_of(self._reconciler.verify(state, Report()))
 
     def sweep(self) -> Report:
         """Settle what is due: what a worker does every few seconds."""
@@ -319,9 +323,9 @@ class Engine:
                 state = self._settled_operation(state, operation)
                 continue
             if not recorded.envelopes:
-                return SandboxView.of(recorded.state)
+                return view_of(recorded.state)
             self._step(f"{operation}.intent")
-            return SandboxView.of(effect(state, recorded.state, cause.after(recorded.envelopes[-1])))
+            return view_of(effect(state, recorded.state, cause.after(recorded.envelopes[-1])))
 
     def _settled_operation(self, state: Sandbox, operation: Operation) -> Sandbox:
         """Wait until another's operation has an outcome; take it over once that one is dead or past its deadline."""
@@ -408,3 +412,8 @@ class Engine:
         able = [name for name in self.providers.able(can) if name != provider]
         hint = f"These can: {', '.join(able)}." if able else ""
         return ProviderUnsupported(f"Provider {provider} cannot {what}", hint=hint, provider=provider)
+
+
+def view_of(state: Sandbox) -> SandboxView:
+    """What the read model says of this state: by the same function that writes it."""
+    return SandboxView.from_row({"sandbox_id": state.sandbox_id, **Sandboxes.values(state)})
