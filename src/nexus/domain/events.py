@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, ClassVar, Final
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict
 
 from nexus.domain.errors import UnreadableEvent
 from nexus.domain.values import Operation, StopReason
@@ -24,7 +24,7 @@ Json = dict[str, Any]
 class Event(BaseModel):
     """Base of all events. Times are aware and UTC, durations are seconds."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, ser_json_inf_nan="strings")
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
     TOPIC: ClassVar[str]
     VERSION: ClassVar[int] = 1
 
@@ -315,7 +315,7 @@ def decode(topic: str, schema_version: int, state: bytes) -> Event:
         for version in range(schema_version, kind.VERSION):
             payload = UPCASTERS[topic, version](payload)
         return kind.model_validate_json(json.dumps(payload))
-    except (ValidationError, ValueError, KeyError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise UnreadableEvent(
             f"event {topic!r} version {schema_version} cannot be read: {type(error).__name__}",
             topic=topic,
