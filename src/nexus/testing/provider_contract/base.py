@@ -186,5 +186,6 @@ def later(seconds: float) -> datetime:
     return datetime.now(UTC) + timedelta(seconds=seconds)
 
 
-BEATING = "while :; do echo -n x >> beat; sleep 0.05; done"
-"""Shell code whose life can be seen from outside."""
+BEATING = "for i in {1..1200}; do echo -n x >> beat || exit; sleep 0.05; done"
+"""Shell code whose life can be seen from outside. It ends with its folder, or after a minute: where a provider fails
+these tests, nothing of them stays for long."""
