@@ -31,12 +31,13 @@ from nexus.domain.values import Action, Operation, Principal, SandboxState
 from nexus.engine.creation import Creation, Wanted
 from nexus.engine.effects import Effects, ref_of
 from nexus.engine.executions import Execution, Executions, Program
+from nexus.engine.history import History
 from nexus.engine.reconcile import Reconciler
 from nexus.engine.recovery import Recovery, Report
 from nexus.engine.registry import Providers
 from nexus.engine.streams import Cause, Steps, Streams, no_steps, owner_of
+from nexus.engine.views import view_of
 from nexus.projections import TABLES
-from nexus.projections.inline import Sandboxes
 from nexus.projections.queries import Page, SandboxQueries
 from nexus.projections.views import SandboxView
 
@@ -63,6 +64,7 @@ class Engine:
         self.providers = providers
         self.limits = limits or Limits()
         self.queries = SandboxQueries(store.views)
+        self.history = History(store, self.queries)
         self._clock = clock
         self._liveness = liveness
         self._step = steps
@@ -412,8 +414,3 @@ class Engine:
         able = [name for name in self.providers.able(can) if name != provider]
         hint = f"These can: {', '.join(able)}." if able else ""
         return ProviderUnsupported(f"Provider {provider} cannot {what}", hint=hint, provider=provider)
-
-
-def view_of(state: Sandbox) -> SandboxView:
-    """What the read model says of this state: by the same function that writes it."""
-    return SandboxView.from_row({"sandbox_id": state.sandbox_id, **Sandboxes.values(state)})

@@ -1,0 +1,95 @@
+"""Events told as sentences: what `events`, `replay` and `why` show. One sentence per event type, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any, Final
+
+from nexus.domain import events as ev
+from nexus.domain.values import StopReason
+
+_REASONS: Final = {
+    StopReason.USER: "somebody asked for it",
+    StopReason.EXPIRED: "its time was up",
+    StopReason.FAILED: "it could not be brought up",
+    StopReason.LOST: "its resource was gone",
+    StopReason.ORPHANED: "whoever was creating it was gone",
+}
+
+
+def sentence(envelope: ev.Envelope) -> str:
+    """What happened, without who and when."""
+    return _SENTENCES[type(envelope.event)](envelope.event)
+
+
+def told(envelope: ev.Envelope) -> str:
+    """What happened, when, by whom, and at which position."""
+    return f"#{envelope.position} {at(envelope.occurred_at)} {envelope.actor}: {sentence(envelope)}"
+
+
+def at(moment: datetime) -> str:
+    """A time as people read it: UTC, to the millisecond."""
+    return moment.strftime("%Y-%m-%d %H:%M:%S.%f")[:-3] + " UTC"
+
+
+def seconds(value: float) -> str:
+    """A duration as people say it."""
+    if value < 60:
+        return f"{value:.3g} s"
+    if value < 3600:
+        return f"{value / 60:.4g} min"
+    return f"{value / 3600:.4g} h"
+
+
+def reason(value: StopReason) -> str:
+    """A stop reason in words."""
+    return _REASONS[value]
+
+
+def _requested(e: ev.SandboxRequested) -> str:
+    return f"asked for sandbox '{e.name}' on {e.provider}, to live {seconds(e.ttl_seconds)} after its last use"
+
+
+def _run_started(e: ev.ExecutionStarted) -> str:
+    return (
+        f"started {e.language} run {e.execution_id} ({e.code_bytes} bytes, sha256 {e.code_sha256[:12]}…)"
+        f" with a time-out of {seconds(e.timeout)}"
+    )
+
+
+def _run_finished(e: ev.ExecutionFinished) -> str:
+    how = "ended by being out of memory" if e.oom_killed else f"ended with exit code {e.exit_code}"
+    return f"run {e.execution_id} {how} after {seconds(e.duration)}"
+
+
+def _extended(e: ev.SandboxExtended) -> str:
+    if e.expires_at is not None:
+        return f"extended: it lives until {at(e.expires_at)}"
+    return f"extended: {seconds(e.remaining_seconds or 0)} are left once it is resumed"
+
+
+_SENTENCES: Final[dict[type[ev.Event], Callable[[Any], str]]] = {
+    ev.SandboxRequested: _requested,
+    ev.SandboxStarted: lambda e: f"it came up; it lives until {at(e.expires_at)}",
+    ev.SandboxFailed: lambda e: f"it did not come up: {e.message}",
+    ev.ExecutionStarted: _run_started,
+    ev.ExecutionFinished: _run_finished,
+    ev.ExecutionTimedOut: lambda e: f"run {e.execution_id} was killed at its time-out, after {seconds(e.duration)}",
+    ev.ExecutionLost: lambda e: f"run {e.execution_id} has no known outcome: {e.reason}",
+    ev.PauseRequested: lambda e: "asked to pause it",
+    ev.SandboxPaused: lambda e: f"it is paused; {seconds(e.remaining_seconds)} are left once it is resumed",
+    ev.PauseFailed: lambda e: f"it could not be paused and stays active: {e.message}",
+    ev.ResumeRequested: lambda e: "asked to resume it",
+    ev.SandboxResumed: lambda e: f"it is active again; it lives until {at(e.expires_at)}",
+    ev.ResumeFailed: lambda e: f"it could not be resumed and stays paused: {e.message}",
+    ev.SandboxExtended: _extended,
+    ev.StopRequested: lambda e: f"asked to stop it: {reason(e.reason)}",
+    ev.SandboxStopped: lambda e: f"it is stopped: {reason(e.reason)}",
+    ev.SandboxLost: lambda e: f"it is lost: {e.detail}",
+    ev.DriftObserved: lambda e: f"found it changed ({e.kind}): {e.detail}",
+    ev.OperationTakenOver: lambda e: f"took over the {e.operation} that {e.previous_holder} had begun",
+    ev.NameClaimed: lambda e: f"the name '{e.name}' now means {e.sandbox_id}",
+    ev.KeyClaimed: lambda e: f"an idempotency key now means {e.sandbox_id}",
+    ev.Unread: lambda e: f"cannot be read by this version: {e.reason}",
+}
