@@ -7,6 +7,7 @@ only.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol
 
@@ -26,8 +27,8 @@ class InlineProjection(Protocol):
     """Goes up with every change of its tables or of what it writes: the store then rebuilds it."""
     tables: ClassVar[tuple[Table, ...]]
 
-    def rows(self, state: Sandbox) -> list[RowWrite]:
-        """Everything that this model holds about the sandbox."""
+    def rows(self, state: Sandbox, before: int = 0) -> list[RowWrite]:
+        """What this model holds about the sandbox, but for what it held already at version `before`."""
         ...
 
 
@@ -35,8 +36,7 @@ def _text(moment: datetime | None) -> str | None:
     return None if moment is None else to_text(moment)
 
 
-def _json(value: Any) -> str:
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+_json: Final[Callable[[Any], str]] = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
 
 
 class Sandboxes:
@@ -46,8 +46,11 @@ class Sandboxes:
     version: ClassVar[int] = 1
     tables: ClassVar[tuple[Table, ...]] = (SANDBOXES, SANDBOX_LABELS)
 
-    def rows(self, state: Sandbox) -> list[RowWrite]:
+    def rows(self, state: Sandbox, before: int = 0) -> list[RowWrite]:
         key = {"sandbox_id": state.sandbox_id}
+        if before:
+            # What the first event fixed for good is left alone, and so are the indexes on it.
+            return [RowWrite(SANDBOXES.name, key, self._changing(state), newer="version")]
         row = RowWrite(SANDBOXES.name, key, self.values(state), newer="version")
         labels = (
             RowWrite(SANDBOX_LABELS.name, {**key, "name": name}, {"value": value})
@@ -55,14 +58,15 @@ class Sandboxes:
         )
         return [row, *labels]
 
-    @staticmethod
-    def values(state: Sandbox) -> dict[str, Scalar]:
+    @classmethod
+    def values(cls, state: Sandbox) -> dict[str, Scalar]:
         """The columns of a sandbox's row but for its key."""
-        pending = state.pending
+        return cls._fixed(state) | cls._changing(state)
+
+    @staticmethod
+    def _fixed(state: Sandbox) -> dict[str, Scalar]:
         return {
-            "version": state.version,
             "name": state.name,
-            "status": state.state.value,
             "provider": state.provider,
             "template_id": state.template_id,
             "user_id": state.user_id,
@@ -75,6 +79,14 @@ class Sandboxes:
             "ttl_seconds": state.ttl_seconds,
             "max_age_seconds": state.max_age_seconds,
             "created_at": to_text(state.created_at),
+        }
+
+    @staticmethod
+    def _changing(state: Sandbox) -> dict[str, Scalar]:
+        pending = state.pending
+        return {
+            "version": state.version,
+            "status": state.state.value,
             "started_at": _text(state.started_at),
             "last_active_at": _text(state.last_active_at),
             "paused_at": _text(state.paused_at),
@@ -103,7 +115,7 @@ class Due:
     version: ClassVar[int] = 1
     tables: ClassVar[tuple[Table, ...]] = (DUE,)
 
-    def rows(self, state: Sandbox) -> list[RowWrite]:
+    def rows(self, state: Sandbox, before: int = 0) -> list[RowWrite]:
         key = {"sandbox_id": state.sandbox_id}
         if state.state is SandboxState.STOPPED:
             return [RowWrite(DUE.name, key, None)]
@@ -111,7 +123,6 @@ class Due:
             "version": state.version,
             "due_at": _text(state.due_at()),
             "in_flight": int(state.pending is not None or bool(state.executions)),
-            "provider": state.provider,
         }
         return [RowWrite(DUE.name, key, values, newer="version")]
 
@@ -119,6 +130,6 @@ class Due:
 INLINE: Final[tuple[InlineProjection, ...]] = (Sandboxes(), Due())
 
 
-def rows(state: Sandbox) -> list[RowWrite]:
-    """The rows that belong into the append which leads to this state."""
-    return [row for projection in INLINE for row in projection.rows(state)]
+def rows(state: Sandbox, before: int = 0) -> list[RowWrite]:
+    """The rows that belong into the append which leads from version `before` to this state."""
+    return [row for projection in INLINE for row in projection.rows(state, before)]

@@ -61,7 +61,7 @@ SANDBOX_LABELS: Final = Table(
 
 DUE: Final = Table(
     "due",
-    {"sandbox_id": "text", "version": "integer", "due_at": "text", "in_flight": "integer", "provider": "text"},
+    {"sandbox_id": "text", "version": "integer", "due_at": "text", "in_flight": "integer"},
     key=("sandbox_id",),
     indexes=(("due_at",),),
 )

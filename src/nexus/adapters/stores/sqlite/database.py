@@ -75,8 +75,8 @@ class Database:
     def writing(self) -> Iterator[sqlite3.Connection]:
         """A transaction that has the write lock from its beginning, and so never meets "database is locked".
 
-        Commits at the end, rolls back on any exception. `sqlite3.IntegrityError` passes as it is; every other failure
-        is `StoreUnavailable`, and then nothing was stored.
+        Commits at the end, rolls back on any exception. `sqlite3.IntegrityError` passes as it is, a value of a kind
+        that no column takes is a `ValueError`; every other failure is `StoreUnavailable`. Then nothing was stored.
         """
         if not self._writer.acquire(timeout=self._busy_seconds):
             raise StoreUnavailable(f"Writers to {self.path} waited {self._busy_seconds:.0f} s for each other")
@@ -92,6 +92,8 @@ class Database:
                         connection.rollback()
             except sqlite3.IntegrityError:
                 raise
+            except (sqlite3.ProgrammingError, sqlite3.InterfaceError) as error:
+                raise ValueError(f"A value cannot be stored: {error}") from error
             except sqlite3.Error as error:
                 raise unavailable(error, self.path) from error
             finally:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import uuid
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -80,7 +79,7 @@ def migrate(connection: sqlite3.Connection, path: Path, tables: Sequence[Table])
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         connection.execute(f"PRAGMA user_version = {VERSION}")
     if version == 0:
-        connection.execute("INSERT INTO installation VALUES (?, ?)", (uuid.uuid4().hex, to_text(datetime.now(UTC))))
+        connection.execute("INSERT INTO installation VALUES (?, ?)", (os.urandom(16).hex(), to_text(datetime.now(UTC))))
     create(connection, tables)
 
 
@@ -95,7 +94,7 @@ def create(connection: sqlite3.Connection, tables: Sequence[Table]) -> None:
     """Make these tables where they are missing, inside the caller's write transaction."""
     for table in missing(connection, tables):
         connection.execute(sql.create_table(table))
-        for index in sql.create_indexes(table, uuid.uuid4().hex[:12]):
+        for index in sql.create_indexes(table, os.urandom(6).hex()):
             connection.execute(index)
 
 
