@@ -1,0 +1,127 @@
+"""What a run's processes are and are not allowed: identity, limits, mounts, descriptors, system calls."""
+
+from __future__ import annotations
+
+
+import fcntl
+import os
+import resource
+
+from nexus.adapters.agent.guest import kernel
+from nexus.adapters.agent.guest.kernel import signals
+
+
+class Rules:
+    """How runs are confined; fixed when the agent starts."""
+
+    def __init__(self, config: dict[str, object]) -> None:
+        self.home = str(config.get("home", "/home/user"))
+        self.uid = _int(config, "uid", 1000)
+        self.gid = _int(config, "gid", 1000)
+        self.user_namespaces = bool(config.get("user_namespaces"))
+        """Runs get their uid in a user namespace of their own: the agent has only one uid and cannot switch to another."""
+        self.pid_namespaces = bool(config.get("pid_namespaces"))
+        self.processes = _int(config, "processes", 0)
+        self.file_bytes = _int(config, "file_bytes", 0)
+        self.data_bytes = _int(config, "data_bytes", 0)
+        self.filter = kernel.system_call_filter(os.uname().machine) if config.get("filter", True) else None
+
+
+def _int(config: dict[str, object], name: str, default: int) -> int:
+    value = config.get(name, default)
+    return value if isinstance(value, int) else default
+
+
+def private_mounts() -> None:
+    """A /proc of the run's own PID namespace, in mounts and System V objects that end with the run."""
+    kernel.unshare(kernel.CLONE_NEWNS | kernel.CLONE_NEWIPC)
+    kernel.mount("proc", "/proc", "proc", kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC)
+    kernel.mount("/proc/sys", "/proc/sys", "", kernel.MS_BIND)
+    kernel.make_read_only("/proc/sys")
+
+
+def place(standard: list[int], extra: list[int]) -> None:
+    """Put the descriptors at 0, 1, 2 (and 3, …) and close every other one."""
+    wanted = [*standard, *extra]
+    # All of them first out of the way of the targets.
+    wanted = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, len(wanted)) for fd in wanted]
+    for target, fd in enumerate(wanted):
+        os.dup2(fd, target)
+    os.closerange(len(wanted), _highest_descriptor() + 1)
+
+
+def keep_only(descriptors: list[int]) -> None:
+    low = 0
+    for fd in sorted(descriptors):
+        os.closerange(low, fd)
+        low = fd + 1
+    os.closerange(low, _highest_descriptor() + 1)
+
+
+def _highest_descriptor() -> int:
+    # The agent keeps few and low ones open; closing up to a limit of a million one by one would take longer than the run.
+    return max(int(name) for name in os.listdir("/proc/self/fd"))
+
+
+def become_user(rules: Rules, fresh: bool) -> None:
+    """Turn into the user, for good. `fresh`: another program follows and gets the default signal actions."""
+    os.setsid()
+    kernel.set_dumpable(True)
+    _oom_first()
+    _limit(resource.RLIMIT_CORE, 0)
+    _limit(resource.RLIMIT_NOFILE, 4096)
+    if rules.file_bytes:
+        _limit(resource.RLIMIT_FSIZE, rules.file_bytes)
+    if rules.data_bytes:
+        _limit(resource.RLIMIT_DATA, rules.data_bytes)
+    if rules.processes:
+        _limit(resource.RLIMIT_NPROC, rules.processes)
+    if rules.user_namespaces:
+        _own_namespace(rules)
+    else:
+        os.setgroups([])
+        os.setresgid(rules.gid, rules.gid, rules.gid)
+        os.setresuid(rules.uid, rules.uid, rules.uid)
+    kernel.drop_capabilities()
+    # Changing identity made the process undumpable: its own /proc/self would be closed to it.
+    kernel.set_dumpable(True)
+    if rules.filter is not None:
+        kernel.install_filter(rules.filter)
+    os.umask(0o022)
+    os.chdir(rules.home)
+    if fresh:
+        for number in (signals.SIGPIPE, signals.SIGXFSZ):  # which Python ignores, and what it starts would inherit
+            signals.signal(number, signals.SIG_DFL)
+
+
+def _own_namespace(rules: Rules) -> None:
+    uid, gid = os.getuid(), os.getgid()
+    kernel.unshare(kernel.CLONE_NEWUSER)
+    kernel.set_dumpable(True)
+    for name, text in (
+        ("setgroups", "deny"),
+        ("uid_map", f"{rules.uid} {uid} 1"),
+        ("gid_map", f"{rules.gid} {gid} 1"),
+    ):
+        descriptor = os.open("/proc/self/" + name, os.O_WRONLY)
+        os.write(descriptor, text.encode())
+        os.close(descriptor)
+    os.setresgid(rules.gid, rules.gid, rules.gid)
+    os.setresuid(rules.uid, rules.uid, rules.uid)
+
+
+def _oom_first() -> None:
+    """When memory runs out, a user's process goes, not the agent."""
+    try:
+        descriptor = os.open("/proc/self/oom_score_adj", os.O_WRONLY)
+    except OSError:
+        return
+    os.write(descriptor, b"1000")
+    os.close(descriptor)
+
+
+def _limit(what: int, value: int) -> None:
+    hard = resource.getrlimit(what)[1]
+    if hard != resource.RLIM_INFINITY:
+        value = min(value, hard)
+    resource.setrlimit(what, (value, value))

@@ -1,0 +1,190 @@
+"""The agent's wire protocol: frames, the field codec, and what each message means. Shared by both ends.
+
+Frame: a 20-byte header (big-endian: magic ``NX`` + version byte, kind u8, session 8 bytes, channel u32, length u32) and a payload of
+at most 64 KiB. A **session** is one client (8 random bytes), a **channel** one operation of it, numbered by the client. Both are in
+every frame, so several operations share a connection, and several clients can share one broadcast stream (a container's
+attach): each ignores frames of other sessions. Frames of up to 4096 bytes (`ATOMIC_PAYLOAD`) written at once are not torn by a pipe.
+
+Payloads are *fields* (`pack`/`unpack`) or, for CODE, DATA, STDOUT, STDERR, CONTENT, plain bytes.
+
+Client to agent, and the answers on the same channel. Any request may be answered by ERROR {code, message} instead.
+
+=======  ==========================================================  ================================================
+HELLO    {lease: s}                                                  WELCOME {version, boot, containment, python, ttl}
+RUN      {id, timeout: ms, language, argv?, mode, env, ttl?: ms}     nothing yet; may be cut over several RUN frames
+CODE     source bytes, after RUN, any number                         nothing
+DATA     stdin bytes after RUN, file bytes after WRITE               nothing
+END      input is complete: the run starts / the file is closed      run: ACCEPTED, STDOUT and STDERR, then EXITED
+CANCEL   {id}, on a channel of its own                               DONE {known}, once everything of that run is dead
+STOP     ends the operation on this channel                          that operation's own EXITED / DONE / ERROR
+PING     {}                                                          DONE {ttl}
+EXTEND   {ttl: ms from now}; never shortens                          DONE {ttl}
+READ     {path, limit}                                               CONTENT…, then DONE {size}
+WRITE    {path, limit}, DATA…, END                                   ACCEPTED, later DONE {size}
+QUIT     {}: ends the sandbox                                        end of the stream
+=======  ==========================================================  ================================================
+
+EXITED is {code, signal, timed_out, oom, stopped, stdout, stderr, us}: `code` is the program's own (0-255) unless `signal` is not 0;
+`stdout` and `stderr` count all bytes written, those beyond the cap included; at most `OUTPUT_CAP` bytes per stream are sent.
+
+Promises. Nothing runs before END. An execution id is claimed at END and runs at most once: a second END answers ERROR `seen`, as does
+an id that was cancelled before it came. ACCEPTED comes before the program starts. A connection that closes, and a session
+with a lease from which nothing was heard for that long, take their runs with them. When EXITED is sent, every process of the run
+is dead. All times are durations, so clocks need not agree.
+
+ERROR codes: `seen`, `busy` (no room for another run now; nothing happened), `invalid`, `unsupported`, `not_found`, `too_large`, `refused`
+(a device, a FIFO, a folder, no permission), `failed`.
+"""
+
+from __future__ import annotations
+
+import struct
+
+MAGIC = b"NX\x01"
+HEADER = struct.Struct(">3sB8sII")
+MAX_PAYLOAD = 65536
+ATOMIC_PAYLOAD = 4096 - HEADER.size
+OUTPUT_CAP = 1024 * 1024
+MAX_CODE = 16 * 1024 * 1024
+MAX_STDIN = 16 * 1024 * 1024
+
+HELLO, RUN, CODE, DATA, END, CANCEL, STOP, PING, EXTEND, READ, WRITE, QUIT = range(1, 13)
+WELCOME, ACCEPTED, STDOUT, STDERR, EXITED, DONE, CONTENT, ERROR = range(64, 72)
+
+
+class Malformed(Exception):
+    """The peer sent what the protocol does not allow."""
+
+
+def frame(kind: int, session: bytes, channel: int, payload: bytes = b"") -> bytes:
+    """One frame as bytes."""
+    return HEADER.pack(MAGIC, kind, session, channel, len(payload)) + payload
+
+
+def frames(kind: int, session: bytes, channel: int, data: bytes, size: int = MAX_PAYLOAD) -> list[bytes]:
+    """As many frames as `data` needs; none for none."""
+    return [frame(kind, session, channel, data[i : i + size]) for i in range(0, len(data), size)]
+
+
+class Parser:
+    """Turns received bytes into frames; holds at most one incomplete frame.
+
+    With `resync`, bytes that are no frame are skipped up to the next one (streams that others may write to); without, they are
+    `Malformed`.
+    """
+
+    def __init__(self, resync: bool = False) -> None:
+        self._buffer = bytearray()
+        self._resync = resync
+
+    def feed(self, data: bytes) -> list[tuple[int, bytes, int, bytes]]:
+        """The frames that are now complete, as (kind, session, channel, payload)."""
+        buffer = self._buffer
+        buffer += data
+        found = []
+        start = 0
+        while len(buffer) - start >= HEADER.size:
+            magic, kind, session, channel, length = HEADER.unpack_from(buffer, start)
+            if magic != MAGIC or length > MAX_PAYLOAD:
+                if not self._resync:
+                    raise Malformed("not a frame")
+                at = buffer.find(MAGIC, start + 1)
+                start = at if at >= 0 else len(buffer) - len(MAGIC) + 1
+                continue
+            end = start + HEADER.size + length
+            if len(buffer) < end:
+                break
+            found.append((kind, session, channel, bytes(buffer[start + HEADER.size : end])))
+            start = end
+        del buffer[:start]
+        return found
+
+
+# Fields: a one-letter type, then the value. Small on purpose: `json` costs 10 ms to import in a new interpreter.
+_LENGTH = struct.Struct(">I")
+_NUMBER = struct.Struct(">q")
+_DEPTH = 4
+
+
+def pack(value: object) -> bytes:
+    """Bytes for None, bool, int (64 bits), str, bytes, lists and dicts with str keys."""
+    out: list[bytes] = []
+    _pack(value, out)
+    return b"".join(out)
+
+
+def _pack(value: object, out: list[bytes]) -> None:
+    if value is None:
+        out.append(b"n")
+    elif value is True or value is False:
+        out.append(b"t" if value else b"f")
+    elif isinstance(value, int):
+        out.append(b"i" + _NUMBER.pack(value))
+    elif isinstance(value, (str, bytes)):
+        raw = value.encode("utf-8", "surrogateescape") if isinstance(value, str) else value
+        out.append((b"s" if isinstance(value, str) else b"b") + _LENGTH.pack(len(raw)) + raw)
+    elif isinstance(value, (list, tuple)):
+        out.append(b"l" + _LENGTH.pack(len(value)))
+        for item in value:
+            _pack(item, out)
+    elif isinstance(value, dict):
+        out.append(b"d" + _LENGTH.pack(len(value)))
+        for key, item in value.items():
+            _pack(str(key), out)
+            _pack(item, out)
+    else:
+        raise TypeError("cannot pack " + type(value).__name__)
+
+
+def unpack(data: bytes) -> object:
+    """The packed value; `Malformed` for anything else. Never allocates more than the input accounts for."""
+    try:
+        value, at = _unpack(data, 0, _DEPTH)
+    except (struct.error, IndexError, UnicodeDecodeError) as error:
+        raise Malformed(str(error)) from None
+    if at != len(data):
+        raise Malformed("trailing bytes")
+    return value
+
+
+def unpack_dict(data: bytes) -> dict[str, object]:
+    """As `unpack`, for a dict with str keys."""
+    value = unpack(data)
+    if not isinstance(value, dict):
+        raise Malformed("not a dict")
+    return value
+
+
+def _unpack(data: bytes, at: int, depth: int) -> tuple[object, int]:
+    kind = data[at : at + 1]
+    at += 1
+    if kind == b"n":
+        return None, at
+    if kind in (b"t", b"f"):
+        return kind == b"t", at
+    if kind == b"i":
+        return _NUMBER.unpack_from(data, at)[0], at + 8
+    if kind not in (b"s", b"b", b"l", b"d"):
+        raise Malformed("unknown type")
+    (count,) = _LENGTH.unpack_from(data, at)
+    at += 4
+    if kind in (b"s", b"b"):
+        raw = data[at : at + count]
+        if len(raw) != count:
+            raise Malformed("cut short")
+        return (raw.decode("utf-8", "surrogateescape") if kind == b"s" else bytes(raw)), at + count
+    if not depth or count > len(data) - at:
+        raise Malformed("too deep or too long")
+    if kind == b"l":
+        items = []
+        for _ in range(count):
+            item, at = _unpack(data, at, depth - 1)
+            items.append(item)
+        return items, at
+    fields = {}
+    for _ in range(count):
+        key, at = _unpack(data, at, 0)
+        if not isinstance(key, str):
+            raise Malformed("key is not text")
+        fields[key], at = _unpack(data, at, depth - 1)
+    return fields, at

@@ -1,0 +1,33 @@
+"""Runs Python source the way `python file` does. Also the text given to `python -c` for a fresh interpreter, hence self-contained."""
+
+import sys
+
+
+def run(path):  # type: ignore[no-untyped-def]
+    """Execute the file in `__main__`; leaves by SystemExit or, after an interrupt, by the signal itself."""
+    main = type(sys)("__main__")
+    main.__dict__.update(__file__=path, __cached__=None, __builtins__=__builtins__)
+    sys.modules["__main__"] = main
+    sys.argv[:] = [path]
+    sys.orig_argv = [sys.executable, path]
+    # A killed program loses at most an unfinished line of what it printed.
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(line_buffering=True)
+    try:
+        with open(path, "rb") as file:  # noqa: PTH123  (pathlib costs more to import than the program takes)
+            source = file.read()
+        exec(compile(source, path, "exec"), main.__dict__)  # noqa: S102
+    except SystemExit:
+        raise
+    except BaseException as error:
+        # As the interpreter itself would show it: from the user's first frame on.
+        rest = error.__traceback__.tb_next if error.__traceback__ else None
+        error = error.with_traceback(rest)
+        sys.excepthook(type(error), error, rest)
+        if isinstance(error, KeyboardInterrupt):
+            import _signal  # type: ignore[import-not-found]
+            import os
+
+            _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
+            os.kill(os.getpid(), _signal.SIGINT)
+        raise SystemExit(1) from None

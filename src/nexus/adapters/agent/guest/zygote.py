@@ -1,0 +1,218 @@
+"""The zygote: a process forked from the agent before any client spoke to it, which forks a child for every run.
+
+It never sees a client's bytes except what one run needs, so a run finds nothing of another run in its memory. It alone signals and
+reaps runs, hence never a reused pid. Agent and zygote talk over a SEQPACKET socket: `(operation, slot, number)` and descriptors.
+
+A run is two processes: a small init (PID 1 of the run's own PID namespace) and the user's program below it. When the program ends, or
+the init is killed, nothing of the run is left. Where no PID namespace can be made, the init is a subreaper that hunts its descendants.
+"""
+
+from __future__ import annotations
+
+
+import _socket
+import array
+import errno
+import os
+import select
+import struct
+import sys
+
+from nexus.adapters.agent.guest import confine, frames, kernel, sweep
+from nexus.adapters.agent.guest.kernel import signals
+
+MESSAGE = struct.Struct("=BIi")
+START, KILL = 1, 2
+FAILED, GONE = 3, 4
+STATUS = struct.Struct("=i")
+SPEC, STDIN, STDOUT, STDERR, REPORT, EXTRA = range(6)
+"""The descriptors that come with START, in this order; EXTRA is optional and becomes descriptor 3 of the program."""
+
+
+def receive(control: _socket.socket) -> tuple[tuple[int, int, int] | None, list[int]]:
+    """One message and its descriptors; (None, []) at the end of the stream."""
+    fds = array.array("i")
+    data, ancillary, _, _ = control.recvmsg(
+        MESSAGE.size, _socket.CMSG_SPACE(8 * fds.itemsize), _socket.MSG_CMSG_CLOEXEC
+    )
+    for level, kind, payload in ancillary:
+        if level == _socket.SOL_SOCKET and kind == _socket.SCM_RIGHTS:
+            fds.frombytes(payload[: len(payload) - len(payload) % fds.itemsize])
+    if len(data) != MESSAGE.size:
+        return None, list(fds)
+    operation, slot, number = MESSAGE.unpack(data)
+    return (operation, slot, number), list(fds)
+
+
+def send(control: _socket.socket, operation: int, slot: int, number: int = 0, fds: list[int] | None = None) -> None:
+    ancillary = [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
+    control.sendmsg([MESSAGE.pack(operation, slot, number)], ancillary)
+
+
+def serve(control: _socket.socket, rules: confine.Rules) -> str | None:
+    """Fork runs until the agent goes away.
+
+    Returns in a *child* alone, with the path of the python script that it is to run; the caller must then get out of the way.
+    """
+    own_namespace = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC) if rules.pid_namespaces else -1
+    wake_read, wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    signals.signal(signals.SIGCHLD, lambda *_: None)
+    signals.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
+    slots: dict[int, int] = {}
+    poller = select.poll()
+    poller.register(control.fileno(), select.POLLIN)
+    poller.register(wake_read, select.POLLIN)
+    while True:
+        for descriptor, _ in poller.poll():
+            if descriptor == wake_read:
+                os.read(wake_read, 512)
+                continue
+            message, fds = receive(control)
+            if message is None:
+                os._exit(0)
+            operation, slot, _ = message
+            if operation == START:
+                try:
+                    pid = _fork(own_namespace)
+                except OSError as error:
+                    send(control, FAILED, slot, error.errno or errno.EIO)
+                else:
+                    if pid == 0:
+                        control.detach()  # or its finalizer would one day close a descriptor of the program
+                        signals.set_wakeup_fd(-1)
+                        return _init(rules, fds)
+                    slots[pid] = slot
+                for fd in fds:
+                    os.close(fd)
+            else:
+                for pid, its_slot in slots.items():
+                    if its_slot == slot:
+                        # As PID 1 of its namespace it takes everything along; a subreaper has to hunt first.
+                        os.kill(pid, signals.SIGKILL if rules.pid_namespaces else signals.SIGTERM)
+        while slots:
+            pid, _ = os.waitpid(-1, os.WNOHANG)
+            if pid == 0:
+                break
+            if pid in slots:
+                send(control, GONE, slots.pop(pid))
+
+
+def _fork(own_namespace: int) -> int:
+    if own_namespace < 0:
+        return os.fork()
+    kernel.unshare(kernel.CLONE_NEWPID)
+    try:
+        return os.fork()
+    finally:
+        if os.getpid() != 1:  # the child is PID 1 already, and must not go back
+            kernel.setns(own_namespace, kernel.CLONE_NEWPID)
+
+
+def _init(rules: confine.Rules, fds: list[int]) -> str | None:
+    """Be the run's init: start the program, wait for it, leave nothing alive, report its wait status."""
+    try:
+        for number in (signals.SIGCHLD, signals.SIGINT, signals.SIGTERM):
+            signals.signal(number, signals.SIG_DFL)
+        if rules.pid_namespaces:
+            confine.private_mounts()
+        else:
+            kernel.become_subreaper()
+            signals.signal(signals.SIGTERM, sweep.interrupt)
+        status = -1
+        try:
+            program = os.fork()
+            if program == 0:
+                return _program(rules, fds)
+            confine.keep_only([fds[REPORT]])
+            pid = -1
+            while pid != program:
+                pid, status = os.waitpid(-1, 0)
+            signals.signal(signals.SIGTERM, signals.SIG_IGN)
+        except sweep.Interrupted:
+            status = -1
+        if rules.pid_namespaces:
+            _kill_namespace()
+        else:
+            sweep.kill_descendants()
+        if status >= 0:
+            os.write(fds[REPORT], STATUS.pack(status))
+        os._exit(0)
+    except BaseException as error:
+        _explain(fds, error)
+    return None
+
+
+def _kill_namespace() -> None:
+    try:
+        os.kill(-1, signals.SIGKILL)
+        while True:
+            os.waitpid(-1, 0)
+    except (ChildProcessError, ProcessLookupError):
+        pass
+
+
+def _program(rules: confine.Rules, fds: list[int]) -> str | None:
+    """Become the user's program. Returns only for python in this very interpreter."""
+    try:
+        signals.signal(signals.SIGTERM, signals.SIG_DFL)
+        spec = _read_spec(fds[SPEC])
+        confine.place(fds[STDIN : STDERR + 1], fds[EXTRA:])
+        argv = spec["argv"]
+        fresh = bool(argv)
+        confine.become_user(rules, fresh)
+        env = spec["env"]
+        assert isinstance(env, dict)
+        assert isinstance(argv, list)
+        os.environ.clear()
+        for name, value in env.items():
+            os.environ[name] = value
+        path = str(spec["path"])
+        if spec["kind"] in ("read", "write"):
+            from nexus.adapters.agent.guest import fileops
+
+            limit = spec["limit"]
+            assert isinstance(limit, int)
+            fileops.perform(str(spec["kind"]), path, limit)
+            os._exit(0)
+        if not fresh:
+            return path
+    except BaseException as error:
+        os.write(2, f"nexus: cannot start: {error}\n".encode("utf-8", "replace"))
+        os._exit(126)
+    try:
+        os.execvpe(argv[0], argv, env)
+    except FileNotFoundError:
+        _refuse(argv[0], "command not found", 127)
+    except OSError as error:
+        _refuse(argv[0], os.strerror(error.errno or 0), 126)
+    except ValueError as error:
+        _refuse("argv", str(error), 126)
+    return None
+
+
+def _refuse(name: str, why: str, code: int) -> None:
+    os.write(2, f"{name}: {why}\n".encode("utf-8", "surrogateescape"))
+    os._exit(code)
+
+
+def _read_spec(descriptor: int) -> dict[str, object]:
+    return frames.unpack_dict(os.pread(descriptor, os.fstat(descriptor).st_size, 0))
+
+
+def _explain(fds: list[int], error: BaseException) -> None:
+    """The run never started: say so where the user looks, and leave without a status."""
+    try:
+        os.write(fds[STDERR], f"nexus: cannot start: {error}\n".encode("utf-8", "replace"))
+    finally:
+        os._exit(1)
+
+
+def run_script(path: str, home: str) -> None:
+    """Run python source as `__main__` in this interpreter, with the agent gone from what it can import."""
+    from nexus.adapters.agent.guest import script
+
+    for name in [name for name in sys.modules if name.partition(".")[0] == "nexus"]:
+        del sys.modules[name]
+    sys.path.insert(0, home)
+    signals.signal(signals.SIGINT, signals.default_int_handler)
+    script.run(path)  # type: ignore[no-untyped-call]

@@ -1,0 +1,59 @@
+"""The byte streams that an agent can be reached over."""
+
+from __future__ import annotations
+
+import os
+import socket
+from typing import Protocol
+
+
+class ByteStream(Protocol):
+    """A connected stream. One thread sends at a time and one receives; `close` may come from any."""
+
+    def send(self, data: bytes) -> None:
+        """Send all of it; OSError when the other side is gone."""
+        ...
+
+    def receive(self, timeout: float | None) -> bytes:
+        """What has arrived, waiting up to `timeout` seconds (None: for ever); b"" at the end. Raises TimeoutError, OSError."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class SocketStream:
+    """A connected socket, dedicated to one client."""
+
+    def __init__(self, connected: socket.socket) -> None:
+        self._socket = connected
+
+    def send(self, data: bytes) -> None:
+        self._socket.settimeout(None)
+        self._socket.sendall(data)
+
+    def receive(self, timeout: float | None) -> bytes:
+        if timeout is not None and timeout <= 0:
+            raise TimeoutError
+        self._socket.settimeout(timeout)
+        return self._socket.recv(262144)
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+def connect_unix(folder: str, name: str, timeout: float) -> SocketStream:
+    """Connect to a unix socket in `folder`, whose path may be longer than the 107 bytes that a socket address holds.
+
+    Raises ConnectionRefusedError or FileNotFoundError when nobody listens.
+    """
+    directory = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    connected = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        connected.settimeout(timeout)
+        connected.connect(f"/proc/self/fd/{directory}/{name}")
+    except BaseException:
+        connected.close()
+        raise
+    finally:
+        os.close(directory)
+    return SocketStream(connected)
