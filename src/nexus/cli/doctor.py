@@ -1,0 +1,139 @@
+"""`nexus doctor`: what works here, what does not, and what to install."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sqlite3
+import tempfile
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+import nexus
+from nexus.cli.options import common
+from nexus.cli.session import Session, pass_session
+from nexus.cli.terminal import visible
+from nexus.domain.errors import ConfigurationError, NexusError
+from nexus.domain.provider import Finding
+
+_EXTRAS: Final = ("docker", "e2b", "modal")
+
+
+@click.command()
+@common
+@pass_session
+def doctor(session: Session) -> int:
+    """Check this installation and say what to install.
+
+    Exits with 0 when everything that the default provider needs is there, else with 1. What only other providers need
+    is shown and does not count.
+    """
+    findings = list(_check(session))
+    healthy = all(finding.ok for finding in findings if finding.required)
+    output = session.output
+    if output.json:
+        output.value({"ok": healthy, "versions": _versions(), "findings": [_as_dict(finding) for finding in findings]})
+        return 0 if healthy else 1
+    if not output.quiet:
+        output.line(", ".join(f"{name} {version}" for name, version in _versions().items()))
+    for finding in findings:
+        if output.quiet and (finding.ok or not finding.required):
+            continue
+        mark = "ok" if finding.ok else ("MISSING" if finding.required else "note")
+        output.line(f"{mark:8}{finding.check}: {finding.detail}")
+        if finding.hint and not finding.ok:
+            output.line(f"        → {visible(finding.hint)}")
+    return 0 if healthy else 1
+
+
+def _check(session: Session) -> Iterator[Finding]:
+    try:
+        settings = session.settings
+    except NexusError as error:
+        yield Finding("settings", False, error.message, error.hint)
+        return
+    yield Finding("settings", True, str(settings.file or "no file; environment and defaults"))
+    yield _data_folder(settings.data_dir)
+    yield _store(session)
+    yield from _providers(session)
+
+
+def _data_folder(folder: Path) -> Finding:
+    there = folder
+    while not there.exists() and there != there.parent:
+        there = there.parent
+    try:
+        with tempfile.TemporaryFile(dir=there) as file:
+            file.write(b"\0" * 4096)
+    except OSError as error:
+        return Finding(
+            "data folder",
+            False,
+            f"{folder} cannot be written: {error.strerror}",
+            "Make it writable, free some space, or set NEXUS_DATA_DIR to another folder.",
+        )
+    free = os.statvfs(there)
+    megabytes = free.f_bavail * free.f_frsize // (1024 * 1024)
+    state = f"{folder}, {megabytes} MiB free" if there == folder else f"{folder} will be made at first use"
+    return Finding("data folder", True, state)
+
+
+def _store(session: Session) -> Finding:
+    from nexus.engine.wiring import is_postgres, store_path
+
+    try:
+        if is_postgres(session.settings):
+            head = session.store.head()
+            return Finding("store", True, f"Postgres, {head} events")
+        path = store_path(session.settings)
+        if not path.exists():
+            return Finding("store", True, f"{path} will be made at first use")
+        return Finding("store", True, f"{path}, last position {session.store.head()}")
+    except NexusError as error:
+        return Finding("store", False, error.message, error.hint)
+
+
+def _providers(session: Session) -> Iterator[Finding]:
+    registry = session.registry
+    default: str | None = None
+    try:
+        default = registry.default()
+        yield Finding("default provider", True, default)
+    except ConfigurationError as error:
+        yield Finding("default provider", False, error.message, error.hint)
+    for name in registry.names():
+        needed = name == default
+        if name in _EXTRAS and find_spec(name) is None:
+            yield Finding(name, False, "its extra is not installed", _install(name), needed)
+            continue
+        try:
+            findings = registry.get(name).diagnose()
+        except ConfigurationError as error:
+            yield Finding(name, False, error.message, error.hint, needed)
+            continue
+        for finding in findings:
+            yield Finding(
+                f"{name}: {finding.check}", finding.ok, finding.detail, finding.hint, needed and finding.required
+            )
+
+
+def _install(extra: str) -> str:
+    return f"pip install 'nexus-sandbox[{extra}]'"
+
+
+def _versions() -> dict[str, str]:
+    return {"nexus": nexus.__version__, "python": platform.python_version(), "sqlite": sqlite3.sqlite_version}
+
+
+def _as_dict(finding: Finding) -> dict[str, Any]:
+    return {
+        "check": finding.check,
+        "ok": finding.ok,
+        "required": finding.required,
+        "detail": finding.detail,
+        "hint": finding.hint,
+    }

@@ -1,0 +1,119 @@
+"""One call of the command line: its settings, its output, and what it has opened."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import click
+
+from nexus.cli.output import Output
+
+if TYPE_CHECKING:
+    from nexus.config import Settings
+    from nexus.domain.ports import EventStore
+    from nexus.domain.provider import Provider
+    from nexus.domain.values import Principal
+    from nexus.engine.registry import Providers
+    from nexus.engine.service import Engine
+    from nexus.projections.queries import SandboxQueries
+
+
+class Session:
+    """The object that every command gets (`click.pass_obj`). Everything in it is opened when first asked for."""
+
+    def __init__(self, given: Iterable[Provider] = ()) -> None:
+        self.output = Output()
+        self.failure = 1
+        """Exit status when the system fails; `run` and `exec` make it 125 until the program may have run."""
+        self._given = tuple(given)
+        self._engine: Engine | None = None
+        self._store: EventStore | None = None
+
+    @cached_property
+    def settings(self) -> Settings:
+        from nexus import config
+
+        return config.load()
+
+    @property
+    def principal(self) -> Principal:
+        return self.settings.principal
+
+    @property
+    def operator(self) -> Principal:
+        """The principal for the work of an installation's operator: reconcile, rebuild.
+
+        Whoever may write the embedded store's file can do anything to it, so its user is its operator. A shared
+        database knows no such thing: there the settings have to say so.
+        """
+        from dataclasses import replace
+
+        from nexus.engine.wiring import is_postgres
+
+        if is_postgres(self.settings):
+            return self.principal
+        return replace(self.principal, is_admin=True)
+
+    @property
+    def engine(self) -> Engine:
+        """The whole engine; for commands that change something or ask a provider."""
+        if self._engine is None:
+            import logging
+
+            from nexus.engine.wiring import open_engine
+
+            # What libraries log is for their users, not for ours: errors reach these as errors.
+            logging.getLogger().addHandler(logging.NullHandler())
+            self._engine = open_engine(self.settings, given=self._given)
+        return self._engine
+
+    @cached_property
+    def registry(self) -> Providers:
+        """The providers, for commands that ask about these and not about sandboxes: no store is opened."""
+        if self._engine is not None:
+            return self._engine.providers
+        from nexus.engine.registry import Providers
+
+        return Providers(self.settings, given=self._given)
+
+    @property
+    def store(self) -> EventStore:
+        """The event store; for commands that read the log."""
+        if self._engine is not None:
+            return self._engine.store
+        if self._store is None:
+            from nexus.engine.wiring import open_store
+
+            self._store = open_store(self.settings)
+        return self._store
+
+    @cached_property
+    def queries(self) -> SandboxQueries:
+        """The read models alone: the quick way for commands that only look."""
+        from nexus.engine.wiring import is_postgres, open_views
+        from nexus.projections.queries import SandboxQueries
+
+        if is_postgres(self.settings):
+            return SandboxQueries(self.store.views)
+        return SandboxQueries(open_views(self.settings))
+
+    def now(self) -> datetime:
+        """The store's time. The embedded store lives on this machine, so its clock is at hand without opening it."""
+        from nexus.engine.wiring import is_postgres
+
+        return self.store.now() if is_postgres(self.settings) else datetime.now(UTC)
+
+    def close(self) -> None:
+        """Let go of what was opened."""
+        if "registry" in self.__dict__:
+            self.registry.close()
+        if self._engine is not None:
+            self._engine.close()
+        if self._store is not None:
+            self._store.close()
+
+
+pass_session = click.make_pass_decorator(Session)

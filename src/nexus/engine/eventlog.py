@@ -1,0 +1,153 @@
+"""Reading the log itself, for those who may: every event belongs to a sandbox, and is seen by who may see that."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+
+from nexus.domain.errors import InvalidInput, NotFound, SandboxNotFound
+from nexus.domain.events import BY_TOPIC, Envelope, KeyClaimed, NameClaimed
+from nexus.domain.policies import Owner, authorize
+from nexus.domain.ports import EventStore
+from nexus.domain.sandbox import sandbox_id_of, stream_id
+from nexus.domain.validation import shown
+from nexus.domain.values import Action, Principal
+from nexus.projections.queries import SandboxQueries
+
+_PAGE = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class EventPage:
+    """Some events by position; `after` asks for those that follow, None at the log's end."""
+
+    events: tuple[Envelope, ...]
+    after: int | None
+
+
+def sandbox_of(envelope: Envelope) -> str | None:
+    """Which sandbox an event is about; None for one that names no sandbox that this version can read."""
+    if isinstance(envelope.event, NameClaimed | KeyClaimed):
+        return envelope.event.sandbox_id
+    return sandbox_id_of(envelope.originator_id)
+
+
+class EventLog:
+    """Questions to the log. Raises `InvalidInput` for an event type that there is not."""
+
+    def __init__(self, store: EventStore, queries: SandboxQueries) -> None:
+        self._store = store
+        self._queries = queries
+        self._owners: dict[str, Owner] = {}
+
+    def of(
+        self,
+        principal: Principal,
+        reference: str,
+        *,
+        after: int = 0,
+        limit: int | None = None,
+        types: Collection[str] = (),
+    ) -> EventPage:
+        """The events of one sandbox, oldest first, after a position. Raises `SandboxNotFound`."""
+        _check(types)
+        view = self._queries.by_reference(reference, principal)
+        events = [
+            envelope
+            for envelope in self._store.load(stream_id(view.sandbox_id))
+            if (envelope.position or 0) > after and (not types or envelope.topic in types)
+        ]
+        if limit is None or len(events) <= limit:
+            return EventPage(tuple(events), None)
+        return EventPage(tuple(events[:limit]), events[limit - 1].position)
+
+    def page(
+        self,
+        principal: Principal,
+        *,
+        after: int = 0,
+        upto: int | None = None,
+        limit: int | None = 100,
+        types: Collection[str] = (),
+    ) -> EventPage:
+        """The events that the principal may see, oldest first: after < position <= upto."""
+        _check(types)
+        found: list[Envelope] = []
+        for envelope in self._from(after, upto):
+            if self._fits(principal, envelope, types):
+                if limit is not None and len(found) == limit:
+                    return EventPage(tuple(found), found[-1].position)
+                found.append(envelope)
+        return EventPage(tuple(found), None)
+
+    def last(self, principal: Principal, limit: int, *, upto: int, types: Collection[str] = ()) -> list[Envelope]:
+        """The newest up to a position that the principal may see, oldest of them first."""
+        _check(types)
+        if limit == 0:
+            return []
+        width = max(_PAGE, 4 * limit)
+        while True:
+            # Positions may have gaps of any width, so the window grows until it holds enough or everything.
+            start = max(0, upto - width)
+            found = [e for e in self._from(start, upto) if self._fits(principal, e, types)]
+            if len(found) >= limit or start == 0:
+                return found[-limit:]
+            width *= 16
+
+    def find(self, principal: Principal, wanted: int | str) -> Envelope:
+        """By position, or by event id. `NotFound` for one of another's sandbox just as for none."""
+        if isinstance(wanted, int):
+            candidates = iter(self._store.read(wanted - 1, 1, upto=wanted))
+        else:
+            candidates = (envelope for envelope in self._from(0) if envelope.event_id == wanted)
+        envelope = next(candidates, None)
+        if envelope is None or not self._fits(principal, envelope, ()):
+            raise NotFound(
+                f"Event {shown(str(wanted))} not found",
+                hint="`nexus events list` shows positions and ids.",
+                event=wanted,
+            )
+        return envelope
+
+    def wait(self, after: int, timeout: float) -> bool:
+        """Wait up to `timeout` seconds until there is something after this position."""
+        return self._store.wait(after, timeout)
+
+    def _from(self, after: int, upto: int | None = None) -> Iterator[Envelope]:
+        while page := self._store.read(after, _PAGE, upto=upto):
+            yield from page
+            after = page[-1].position or 0
+
+    def _fits(self, principal: Principal, envelope: Envelope, types: Collection[str]) -> bool:
+        return (not types or envelope.topic in types) and self._may_see(principal, envelope)
+
+    def _may_see(self, principal: Principal, envelope: Envelope) -> bool:
+        if principal.is_system:
+            return True
+        sandbox_id = sandbox_of(envelope)
+        owner = self._owner(sandbox_id) if sandbox_id is not None else None
+        if sandbox_id is None or owner is None:
+            return False
+        try:
+            authorize(principal, Action.READ, owner, sandbox_id)
+        except SandboxNotFound:
+            return False
+        return True
+
+    def _owner(self, sandbox_id: str) -> Owner | None:
+        """Never changes, so it is asked for once."""
+        known = self._owners.get(sandbox_id)
+        if known is None:
+            view = self._queries.get(sandbox_id)
+            if view is None:
+                return None
+            known = self._owners[sandbox_id] = Owner(user_id=view.user_id, tenant_id=view.tenant_id)
+        return known
+
+
+def _check(types: Collection[str]) -> None:
+    for topic in types:
+        if topic not in BY_TOPIC:
+            raise InvalidInput(
+                f"There is no event type {shown(topic)}", hint=f"Types: {', '.join(BY_TOPIC)}.", field="type"
+            )
