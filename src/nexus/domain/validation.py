@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from nexus.domain.errors import InvalidInput
+from nexus.domain.provider import Limits
 from nexus.domain.values import LANGUAGES
 
 MAX_NAME = 63
@@ -204,6 +205,27 @@ def env(value: Mapping[Any, Any] | None) -> dict[str, str]:
             f"The environment is too large: at most {MAX_ENV} variables of {MAX_ENV_BYTES} bytes together", field="env"
         )
     return result
+
+
+_LIMITS = {
+    "memory_mb": ("MiB", 4, 16 * 1024 * 1024),
+    "processes": ("processes", 1, 4_194_304),
+    "disk_mb": ("MiB", 1, 2**30),
+}
+_MAX_CPUS = 4096.0
+
+
+def limits(value: Limits) -> Limits:
+    """Resource limits; None in one of them leaves the provider's own."""
+    if not isinstance(value, Limits):
+        raise InvalidInput(f"The limits must be a Limits, not {type(value).__name__}", field="limits")
+    for what, (unit, lowest, highest) in _LIMITS.items():
+        if getattr(value, what) is not None:
+            whole(getattr(value, what), what, unit, lowest, highest)
+    cpus = value.cpus
+    if cpus is not None and (isinstance(cpus, bool) or not isinstance(cpus, int | float) or not 0 < cpus <= _MAX_CPUS):
+        raise InvalidInput("The limit cpus is out of range", hint="Give a number such as 2 or 0.5.", field="cpus")
+    return value
 
 
 def guest_path(value: Any) -> str:

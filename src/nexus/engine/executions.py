@@ -127,6 +127,7 @@ class Executions:
                 execution_id=execution.execution_id,
                 execution_time=result.duration,
                 truncated=result.truncated,
+                execution=execution,
             )
         return execution
 
@@ -154,6 +155,15 @@ class Executions:
                 f"Execution {execution.execution_id} was given up before its outcome arrived",
                 execution_id=execution.execution_id,
                 sandbox_id=execution.sandbox_id,
+            ) from error
+        except StoreError as error:
+            # "Nothing was recorded" would sound as if nothing had happened. The log will say lost, so this does too.
+            raise ExecutionLost(
+                f"Execution {execution.execution_id} ended with exit code {execution.exit_code}, "
+                f"but that could not be recorded: {error.message}",
+                execution_id=execution.execution_id,
+                sandbox_id=execution.sandbox_id,
+                execution=execution,
             ) from error
 
     def _ended_without_result(self, state: Sandbox, execution_id: str, cause: Cause, error: BaseException) -> None:

@@ -360,7 +360,7 @@ class Engine:
         checked_labels, checked_env = validation.labels(labels), validation.env(env)
         chosen = self.providers.default() if provider is None else validation.identifier(provider, "provider")
         capabilities = self.providers.get(chosen).capabilities
-        resources = limits or self._template(template).limits
+        resources = validation.limits(limits) if limits is not None else self._template(template).limits
         if network not in capabilities.network:
             raise self._unsupported(chosen, f"network '{network}'", lambda c: network in c.network)
         if capabilities.max_ttl_seconds is not None and ttl * 60 > capabilities.max_ttl_seconds:

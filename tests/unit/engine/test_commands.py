@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from math import nan
+
 import pytest
 
 from nexus.domain.errors import (
+    ExecutionLost,
     ExecutionTimedOut,
     IdempotencyMismatch,
     IllegalTransition,
@@ -13,8 +16,9 @@ from nexus.domain.errors import (
     NotAllowed,
     ProviderUnsupported,
     SandboxNotFound,
+    StoreUnavailable,
 )
-from nexus.domain.provider import Capabilities
+from nexus.domain.provider import Capabilities, Limits
 from nexus.domain.values import Principal
 from nexus.testing import FakeRun, Outcome
 from tests.support.world import ADMIN, ANN, BOB, World
@@ -186,7 +190,7 @@ def test_a_paused_sandbox_has_an_absolute_end(world: World) -> None:
     [
         {"ttl_minutes": 0}, {"ttl_minutes": True}, {"ttl_minutes": "10"}, {"ttl_minutes": 1.5}, {"ttl_minutes": 10**9},
         {"labels": {"nexus.x": "1"}}, {"env": {"A=B": "1"}}, {"network": "some"}, {"template": "-v"},
-        {"idempotency_key": ""}, {"provider": "a b"},
+        {"idempotency_key": ""}, {"provider": "a b"}, {"limits": Limits(memory_mb=-1)}, {"limits": Limits(cpus=nan)},
     ],
 )  # fmt: skip
 def test_wrong_input_records_nothing_and_does_nothing(world: World, wrong: dict[str, object]) -> None:
@@ -216,3 +220,20 @@ def test_env_values_reach_the_sandbox_and_no_event(world: World) -> None:
     assert world.cloud.resources()[0].env["TOKEN"] == "canary-7f3a"
     assert b"canary-7f3a" not in (world.folder / "nexus.db").read_bytes()
     assert "TOKEN" in world.events(view.sandbox_id)[0].event.model_dump_json()
+
+
+def test_a_run_whose_outcome_cannot_be_recorded_is_lost_not_undone(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise StoreUnavailable("The store cannot grow: the disk is full")
+
+    def fill_the_disk(step: str) -> None:
+        if step == "run.effect":
+            monkeypatch.setattr(world.store, "append", refuse, raising=False)
+
+    engine = world.worker("w", steps=fill_the_disk)
+    view = engine.create(ANN, "data")
+    with pytest.raises(ExecutionLost, match=r"ended with exit code 0, but that could not be recorded: .*disk is full"):
+        engine.run(ANN, view.sandbox_id, code="print(1)")
+    assert world.story(view.sandbox_id)[-1] == "ExecutionStarted"
