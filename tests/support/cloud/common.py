@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import enum
+import errno
+import json
 import os
 import shutil
 import signal
@@ -103,51 +105,106 @@ class FaultPlan:
         return self._cleared.wait(timeout)
 
 
-MARK = "LOOPBACK_MACHINE"
-"""Environment variable that every process of a machine carries: how its strays are found."""
-
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+NEEDED = {"bwrap": "bubblewrap", "nsenter": "util-linux"}
+"""Programs that a machine is made with, and the Debian packages that bring them."""
 
 
 class Machine:
-    """A sandbox's machine: a home folder of its own and real processes, all of which die with it.
+    """A sandbox's machine: a home and a /tmp of its own, real processes, and the host's programs, read-only.
 
-    It is not isolated; it runs only what the tests bring. Thread-safe.
+    It is a set of namespaces that live as long as their first process. Nothing of the host's files but /usr and /etc
+    is in there, and nothing inside outlives it, nor the process that made it. The network is the host's. Thread-safe.
     """
 
-    def __init__(self, parent: Path, env: Mapping[str, str] | None = None, copy_of: Path | None = None) -> None:
-        """Make a machine below `parent`, with `env` in every process; its home starts as a copy of `copy_of`."""
-        self.token = uuid.uuid4().hex
-        self.home = parent / f"machine-{self.token}"
+    def __init__(
+        self,
+        parent: Path,
+        env: Mapping[str, str] | None = None,
+        copy_of: Path | None = None,
+        guest_home: str = "/root",
+    ) -> None:
+        """Make a machine below `parent` with `env` in every process, empty or from what `snapshot` copied.
+
+        `guest_home` is where its home is seen from inside; on the host it is `home`.
+        """
+        for program, package in NEEDED.items():
+            if shutil.which(program) is None:
+                raise FileNotFoundError(f"the loopback clouds need {program}: apt-get install {package}")
+        self.folder = parent / f"machine-{uuid.uuid4().hex}"
+        self.home = self.folder / "home"
+        self.guest_home = guest_home
         self.env = dict(env or {})
         if copy_of is None:
             self.home.mkdir(parents=True)
+            (self.folder / "tmp").mkdir()
         else:
-            shutil.copytree(copy_of, self.home, symlinks=True)
+            _copy(copy_of, self.folder)
         self._children: list[subprocess.Popen[bytes]] = []
         self._lock = threading.Lock()
         self._dead = False
+        self._keeper, self._pid = self._boot()
+        self._namespace = Path(f"/proc/{self._pid}/ns/pid").stat().st_ino
+
+    def _boot(self) -> tuple[subprocess.Popen[bytes], int]:
+        """Start what keeps the namespaces: it waits for the end of its stdin, which comes when this process ends."""
+        system: list[str] = []
+        for name in ("bin", "sbin", "lib", "lib32", "lib64"):
+            path = Path("/", name)
+            if path.is_symlink():
+                system += ["--symlink", str(path.readlink()), str(path)]
+            elif path.is_dir():
+                system += ["--ro-bind", str(path), str(path)]
+        read_end, write_end = os.pipe()
+        try:
+            keeper = subprocess.Popen(
+                [
+                    *("bwrap", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--info-fd", str(write_end)),
+                    *("--ro-bind", "/usr", "/usr", "--ro-bind", "/etc", "/etc", *system),
+                    *("--proc", "/proc", "--dev", "/dev", "--bind", str(self.folder / "tmp"), "/tmp"),
+                    *("--bind", str(self.home), self.guest_home, "--chdir", self.guest_home),
+                    *("--", "sh", "-c", "echo up; exec cat"),
+                ],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                pass_fds=[write_end],
+            )
+        finally:
+            os.close(write_end)
+        with os.fdopen(read_end, "rb") as answer:
+            said = answer.read()
+        assert keeper.stdout is not None
+        if keeper.stdout.readline() != b"up\n":
+            raise RuntimeError(f"bubblewrap could not make a machine (exit code {keeper.wait()})")
+        return keeper, int(json.loads(said)["child-pid"])
 
     @property
     def dead(self) -> bool:
         return self._dead
 
     def start(
-        self, argv: Sequence[str], *, env: Mapping[str, str] | None = None, cwd: Path | None = None, stdin: bool = True
+        self, argv: Sequence[str], *, env: Mapping[str, str] | None = None, cwd: str | None = None, stdin: bool = True
     ) -> subprocess.Popen[bytes]:
-        """Start a command in a session of its own, with pipes for its streams.
+        """Start a command with pipes for its streams, in its home or in `cwd`, a path as seen from inside.
 
-        Raises `FileNotFoundError` or `PermissionError` as `Popen` does, `ProcessLookupError` on a dead machine.
+        What is returned stands for the command: it ends as the command ends, with its code or signal. To signal the
+        command itself use `signal`. Raises `FileNotFoundError` for a program that is not there, and
+        `ProcessLookupError` on a dead machine.
         """
-        everything = {"PATH": SYSTEM_PATH, "HOME": str(self.home), "LANG": "C.UTF-8"}
-        everything |= self.env | dict(env or {}) | {MARK: self.token}
+        everything = {"PATH": SYSTEM_PATH, "HOME": self.guest_home, "LANG": "C.UTF-8"} | self.env | dict(env or {})
+        if "/" not in argv[0] and shutil.which(argv[0], path=everything["PATH"]) is None:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), argv[0])
         with self._lock:
             if self._dead:
                 raise ProcessLookupError("the machine is dead")
+            # As an ordinary user bubblewrap has made a user namespace, which has to be entered first.
+            user = () if os.geteuid() == 0 else ("--user", "--preserve-credentials")
             child = subprocess.Popen(
-                list(argv),
+                [
+                    *("nsenter", "--target", str(self._pid), *user, "--mount", "--pid", "--ipc", "--uts"),
+                    *(f"--wdns={cwd or self.guest_home}", "--", *argv),
+                ],
                 env=everything,
-                cwd=cwd or self.home,
                 stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
@@ -156,76 +213,66 @@ class Machine:
             self._children.append(child)
         return child
 
+    def signal(self, child: subprocess.Popen[bytes], number: int) -> None:
+        """Send a signal to a command that `start` started; fine when it has ended."""
+        with contextlib.suppress(OSError):
+            for pid in Path(f"/proc/{child.pid}/task/{child.pid}/children").read_text().split():
+                os.kill(int(pid), number)
+
     def forget(self, child: subprocess.Popen[bytes]) -> None:
         """Release a child that was waited for."""
         with self._lock, contextlib.suppress(ValueError):
             self._children.remove(child)
 
-    def processes(self) -> set[int]:
-        """Pids of all that lives on this machine, daemons that left their session included."""
-        with self._lock:
-            ours = {child.pid for child in self._children if child.returncode is None}
-        parents: dict[int, int] = {}
+    def processes(self) -> dict[int, str]:
+        """What runs on it: host pids, with command lines."""
+        found: dict[int, str] = {}
         for entry in Path("/proc").iterdir():
             if not entry.name.isdigit():
                 continue
-            pid = int(entry.name)
             try:
-                state, parent = (entry / "stat").read_text().rpartition(")")[2].split()[:2]
-                if state in "ZX":
-                    ours.discard(pid)
+                if (entry / "ns/pid").stat().st_ino != self._namespace:
                     continue
-                parents[pid] = int(parent)
-                if self._carries_mark(entry):
-                    ours.add(pid)
-            except (OSError, ValueError):  # it ended while we looked
-                ours.discard(pid)
-        grown = True
-        while grown:
-            more = {pid for pid, parent in parents.items() if parent in ours and pid not in ours}
-            ours |= more
-            grown = bool(more)
-        return ours
-
-    def _carries_mark(self, entry: Path) -> bool:
-        if f"{MARK}={self.token}".encode() in (entry / "environ").read_bytes().split(b"\0"):
-            return True
-        # A program that cleared its environment still sits in a folder of this machine.
-        return (entry / "cwd").readlink().is_relative_to(self.home)
+                status = (entry / "status").read_text()
+                inner = int(status.partition("NSpid:")[2].split("\n")[0].split()[-1])
+                if inner > 2 and "State:\tZ" not in status:  # 1 and 2 keep the namespaces
+                    found[int(entry.name)] = (entry / "cmdline").read_text(errors="replace").replace("\0", " ")
+            except (OSError, ValueError, IndexError):  # it ended while we looked
+                continue
+        return found
 
     def kill_all(self, timeout: float = 10.0) -> None:
-        """Kill everything on it; `TimeoutError` when something still lives after `timeout` seconds."""
+        """Kill everything that runs on it; the machine lives on. `TimeoutError` when something cannot be killed."""
         deadline = time.monotonic() + timeout
         while alive := self.processes():
             for pid in alive:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
-            self._reap()
             if time.monotonic() > deadline:
-                raise TimeoutError(f"processes {sorted(alive)} survive SIGKILL")
-        self._reap()
-
-    def _reap(self) -> None:
-        with self._lock:
-            children = list(self._children)
-        for child in children:
-            child.poll()
+                raise TimeoutError(f"processes survive SIGKILL: {alive}")
 
     def snapshot(self, to: Path) -> None:
         """Copy the files as they are now; what only lives in processes is not in it."""
-        shutil.copytree(self.home, to, symlinks=True)
+        _copy(self.folder, to)
 
     def destroy(self) -> None:
         """End it: no process, no file is left. Twice is fine."""
         with self._lock:
+            if self._dead:
+                return
             self._dead = True
-        self.kill_all()
-        with self._lock:
             children, self._children = self._children, []
-        for child in children:
+        # The kernel kills all that is in a PID namespace with its first process.
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self._pid, signal.SIGKILL)
+        for child in (*children, self._keeper):
             child.wait()
             for pipe in (child.stdin, child.stdout, child.stderr):
                 if pipe is not None:
                     with contextlib.suppress(OSError):
                         pipe.close()
-        shutil.rmtree(self.home, ignore_errors=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _copy(source: Path, to: Path) -> None:
+    subprocess.run(["cp", "-a", "--reflink=auto", f"{source}/.", str(to)], check=True)

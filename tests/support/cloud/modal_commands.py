@@ -11,6 +11,8 @@ from typing import IO
 
 from grpclib import GRPCError, Status
 
+from tests.support.cloud.common import Machine
+
 UNREAD_LIMIT = 8 << 20
 """A command that nobody reads blocks after this many bytes, as one behind a pipe does."""
 KEPT = 96 << 20
@@ -91,12 +93,13 @@ class Spool:
 class Command:
     """One command that was started with TaskExecStart."""
 
-    def __init__(self, child: subprocess.Popen[bytes], timeout: int) -> None:
+    def __init__(self, machine: Machine, child: subprocess.Popen[bytes], timeout: int) -> None:
         loop = asyncio.get_running_loop()
         assert child.stdin is not None
         assert child.stdout is not None
         assert child.stderr is not None
         self.child = child
+        self._machine = machine
         self.stdout = Spool(child.stdout)
         self.stderr = Spool(child.stderr)
         self.exited = asyncio.Event()
@@ -112,8 +115,7 @@ class Command:
 
     def _out_of_time(self) -> None:
         # Only the command itself: what it started lives on, so that an adapter cannot lean on the worker.
-        with contextlib.suppress(ProcessLookupError):
-            self.child.send_signal(signal.SIGKILL)
+        self._machine.signal(self.child, signal.SIGKILL)
 
     def _reap(self) -> None:
         if self.child.poll() is not None:
@@ -123,11 +125,13 @@ class Command:
         """Stop watching. The child has ended, or its machine is being destroyed."""
         if self.exited.is_set():
             return
+        self._close_stdin()
         loop = asyncio.get_running_loop()
         loop.remove_reader(self._pidfd)
         os.close(self._pidfd)
         if self._timer is not None:
             self._timer.cancel()
+        self._machine.forget(self.child)
         self.exited.set()
 
     def abandon(self) -> None:

@@ -118,9 +118,9 @@ class World:
     def start(self, record: SandboxRecord, argv: Sequence[str], env: Mapping[str, str], timeout: int) -> Command:
         try:
             child = record.machine.start(argv, env=env)
-        except (FileNotFoundError, PermissionError) as error:
+        except FileNotFoundError as error:
             raise GRPCError(Status.INVALID_ARGUMENT, f"cannot execute {argv[0]}: {error.strerror}") from None
-        return Command(child, timeout)
+        return Command(record.machine, child, timeout)
 
     def finish(self, record: SandboxRecord, status: api_pb2.GenericResult.GenericStatus.ValueType) -> None:
         """End a sandbox with all its processes. It is still known by its id, as with Modal."""
