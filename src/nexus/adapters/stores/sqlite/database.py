@@ -92,7 +92,7 @@ class Database:
                         connection.rollback()
             except sqlite3.IntegrityError:
                 raise
-            except (sqlite3.ProgrammingError, sqlite3.InterfaceError) as error:
+            except (sqlite3.ProgrammingError, sqlite3.InterfaceError, OverflowError) as error:
                 raise ValueError(f"A value cannot be stored: {error}") from error
             except sqlite3.Error as error:
                 raise unavailable(error, self.path) from error
