@@ -215,14 +215,14 @@ _LIMITS = {
 _MAX_CPUS = 4096.0
 
 
-def limits(value: Limits) -> Limits:
+def limits(value: Any) -> Limits:
     """Resource limits; None in one of them leaves the provider's own."""
     if not isinstance(value, Limits):
         raise InvalidInput(f"The limits must be a Limits, not {type(value).__name__}", field="limits")
     for what, (unit, lowest, highest) in _LIMITS.items():
         if getattr(value, what) is not None:
             whole(getattr(value, what), what, unit, lowest, highest)
-    cpus = value.cpus
+    cpus: Any = value.cpus
     if cpus is not None and (isinstance(cpus, bool) or not isinstance(cpus, int | float) or not 0 < cpus <= _MAX_CPUS):
         raise InvalidInput("The limit cpus is out of range", hint="Give a number such as 2 or 0.5.", field="cpus")
     return value
