@@ -1,4 +1,4 @@
-"""Making one program of the guest's modules: for an inherited descriptor (local), or as a `python -c` argument (containers).
+"""Making one program of the guest's modules: for an inherited descriptor (local), or as arguments (containers).
 
 Source is always part of it; code compiled by the manager's own interpreter comes along for a guest with the same one and saves it the
 compiling, most of the time that a start takes.
@@ -6,7 +6,7 @@ compiling, most of the time that a start takes.
 
 from __future__ import annotations
 
-import base64
+import binascii
 import functools
 import importlib.util
 import marshal
@@ -22,6 +22,8 @@ MODULES = (
 )  # fmt: skip
 """In the order in which they need each other."""
 LENGTH = struct.Struct("=I")
+UNFIT = 97
+"""Exit code of a container's agent that this Python cannot run: too old, or with modules left out."""
 _MARSHAL_VERSION = 2  # which every Python reads
 
 _BOOT = """
@@ -41,11 +43,9 @@ def boot(package, payload, entry, *arguments):
     getattr(made.main, entry)(*arguments, text)
 """
 
-LOCAL_BOOT = (
+_LOCAL_BOOT = (
     _BOOT
     + """
-import os
-channel = int(sys.argv[1])
 def take():
     parts, missing = [], int.from_bytes(os.read(channel, 4), sys.byteorder)
     while missing:
@@ -56,21 +56,29 @@ def take():
     return b''.join(parts)
 """
     + f"boot({PACKAGE!r}, take(), 'local', marshal.loads(take()), channel)"
-)
-"""The `python -c` text of a local agent; its one argument is the number of the birth channel, from which it reads itself."""
+).encode()
+LOCAL_COMMAND = "import os, sys; channel = int(sys.argv[1]); exec(os.read(channel, int(sys.argv[2])))"
+"""The `python -c` text of a local agent, followed by `local_arguments`: short, since every `ps` in the sandbox shows it."""
+
+
+def local_arguments(birth: int) -> list[str]:
+    """The arguments after `LOCAL_COMMAND`. `birth` is the number of the birth channel, from which the agent reads itself."""
+    return [str(birth), str(len(_LOCAL_BOOT))]
 
 
 @functools.cache
-def program(with_code: bool = True) -> bytes:
+def program() -> bytes:
     """The bundled modules as bytes for the boot text."""
-    return marshal.dumps(
-        (importlib.util.MAGIC_NUMBER, [_module(name, with_code) for name in MODULES]), _MARSHAL_VERSION
-    )
+    return marshal.dumps((importlib.util.MAGIC_NUMBER, _modules()), _MARSHAL_VERSION)
 
 
-def _module(name: str, with_code: bool) -> tuple[str, str, bytes | None]:
-    source = files(PACKAGE).joinpath(name + ".py").read_text(encoding="utf-8")
-    return name, source, marshal.dumps(_code(name)) if with_code else None
+def _modules() -> list[tuple[str, str, bytes | None]]:
+    """Name, source and compiled code of each."""
+    sources = files(PACKAGE)
+    return [
+        (name, sources.joinpath(name + ".py").read_text(encoding="utf-8"), marshal.dumps(_code(name)))
+        for name in MODULES
+    ]
 
 
 def _code(name: str) -> CodeType:
@@ -84,15 +92,35 @@ def _code(name: str) -> CodeType:
 def birth(config: Mapping[str, object]) -> bytes:
     """What a local agent reads from its birth channel first."""
     body, settings = program(), marshal.dumps(dict(config), _MARSHAL_VERSION)
-    return LENGTH.pack(len(body)) + body + LENGTH.pack(len(settings)) + settings
+    return _LOCAL_BOOT + LENGTH.pack(len(body)) + body + LENGTH.pack(len(settings)) + settings
 
 
-def container_script(config: Mapping[str, object]) -> str:
-    """A self-contained `python3 -c` text for a container's main process; restarting the container restarts the agent.
+def container_command(config: Mapping[str, object]) -> tuple[str, ...]:
+    """The main process of a container, with all it needs in its arguments: restarting the container restarts the agent.
 
-    `config` is as in `guest.main.stdio` and is legible to whoever may inspect the container: no secrets. About 40 KB: within
-    the 128 KiB that Linux allows one argument.
+    `config` is as in `guest.main.container` and is legible to whoever may inspect the container: no secrets. Each
+    argument is well below the 128 KiB that Linux allows for one.
     """
-    body = base64.b85encode(zlib.compress(program(with_code=False), 9)).decode()
     settings = marshal.dumps(dict(config), _MARSHAL_VERSION)
-    return f"{_BOOT}\nimport zlib, base64\nboot({PACKAGE!r}, zlib.decompress(base64.b85decode({body!r})), 'stdio', marshal.loads({settings!r}))"
+    return ("python3", "-I", "-c", _CONTAINER_BOOT, *_container_programs(), _text_of(settings))
+
+
+@functools.cache
+def relay_command(socket: str) -> tuple[str, ...]:
+    """A process beside a container's agent that connects its standard streams with the agent's socket."""
+    text = files(PACKAGE).joinpath("relay.py").read_text(encoding="utf-8")
+    return ("python3", "-I", "-S", "-c", text + "\nimport sys\nrelay(sys.argv[1])\n", socket)
+
+
+@functools.cache
+def _container_programs() -> tuple[str, str, str]:
+    """The magic number that the compiled program is for, the compiled program, and the program as source."""
+    compiled = [(name, source if name == "script" else "", code) for name, source, code in _modules()]
+    sources = [(name, source, None) for name, source, _ in _modules()]
+    magic = importlib.util.MAGIC_NUMBER
+    both = (marshal.dumps((magic, modules), _MARSHAL_VERSION) for modules in (compiled, sources))
+    return magic.hex(), *(_text_of(zlib.compress(body, 9)) for body in both)  # type: ignore[return-value]
+
+
+def _text_of(data: bytes) -> str:
+    return binascii.b2a_base64(data, newline=False).decode()

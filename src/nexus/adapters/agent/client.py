@@ -6,6 +6,7 @@ No thread of its own: of the threads that wait for an answer, one reads and hand
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
@@ -22,6 +23,7 @@ from nexus.domain.errors import (
     InvalidInput,
     ProviderError,
     ProviderInvalidRequest,
+    ProviderNotRunning,
     ProviderOutcomeUnknown,
     ProviderUnavailable,
     ProviderUnsupported,
@@ -85,17 +87,48 @@ class AgentLink:
 
     # --- operations ---
 
-    def hello(self, lease: int = 0) -> dict[str, object]:
+    def hello(self, lease: int = 0, *, within: float = ANSWER_TIME) -> dict[str, object]:
         """Who is there. With `lease`, runs of this session end when nothing was heard of it for so many seconds."""
-        return self._ask(frames.HELLO, {"lease": lease}, frames.WELCOME)
+        return self._ask(frames.HELLO, {"lease": lease}, frames.WELCOME, within)
 
-    def ping(self) -> None:
-        """The agent answers; also renews the session's lease."""
-        self._ask(frames.PING, {})
+    def setup(self, env: Mapping[str, str], expires_at: datetime | None = None) -> bool:
+        """Give an agent that awaits it the environment of all runs and its deadline. True: it had been set up."""
+        fields: dict[str, object] = {"env": dict(env)}
+        if expires_at is not None:
+            fields["ttl"] = _milliseconds_until(expires_at)
+        try:
+            packed = frames.pack(fields)
+        except (UnicodeEncodeError, TypeError) as error:
+            raise InvalidInput(f"The environment cannot be sent: {error}") from None
+        with self._open() as channel:
+            parts = frames.frames(frames.SETUP, self._session, channel.number, packed, self._payload)
+            parts.append(frames.frame(frames.END, self._session, channel.number))
+            try:
+                self._send(b"".join(parts))
+            except OSError as error:
+                raise ProviderUnavailable("The connection to the sandbox broke") from error
+            return self._expect(channel, frames.DONE).get("known") is True
+
+    def ping(self, *, within: float = ANSWER_TIME) -> None:
+        """The agent answers; also renews the session's lease. Raises AgentSilent after `within` seconds."""
+        self._ask(frames.PING, {}, within=within)
 
     def extend(self, expires_at: datetime) -> None:
         """Move the sandbox's own deadline; an earlier one than it has changes nothing."""
         self._ask(frames.EXTEND, {"ttl": _milliseconds_until(expires_at)})
+
+    def extend_later(self, expires_at: datetime) -> Callable[[], None]:
+        """Send an extension to an agent that sleeps; call the result when it is awake, to hear that it took effect."""
+        with contextlib.ExitStack() as stack:
+            channel = stack.enter_context(self._open())
+            self._send_fields(frames.EXTEND, channel, {"ttl": _milliseconds_until(expires_at)})
+            rest = stack.pop_all()
+
+        def wait() -> None:
+            with rest:
+                self._expect(channel, frames.DONE)
+
+        return wait
 
     def cancel(self, execution_id: str) -> bool:
         """Everything of that run is dead when this returns; it never starts if it has not yet. Whether it was known."""
@@ -268,14 +301,16 @@ class AgentLink:
 
     # --- questions and answers ---
 
-    def _ask(self, kind: int, fields: dict[str, object], answer: int = frames.DONE) -> dict[str, object]:
+    def _ask(
+        self, kind: int, fields: dict[str, object], answer: int = frames.DONE, within: float = ANSWER_TIME
+    ) -> dict[str, object]:
         with self._open() as channel:
             self._send_fields(kind, channel, fields)
-            return self._expect(channel, answer)
+            return self._expect(channel, answer, within)
 
-    def _expect(self, channel: _Channel, answer: int) -> dict[str, object]:
+    def _expect(self, channel: _Channel, answer: int, within: float = ANSWER_TIME) -> dict[str, object]:
         while True:
-            kind, payload = self._receive(channel, time.monotonic() + ANSWER_TIME)
+            kind, payload = self._receive(channel, time.monotonic() + within)
             if kind == frames.ERROR:
                 raise self._error(payload)
             if kind == answer:
@@ -290,6 +325,8 @@ class AgentLink:
             return ProviderOutcomeUnknown("This run was sent before; it does not run again")
         if code == "busy":
             return ProviderUnavailable(f"The sandbox cannot start another run now: {message}")
+        if code == "unready":
+            return ProviderNotRunning(message)
         if code == "unsupported":
             return ProviderUnsupported(message)
         if code == "not_found":

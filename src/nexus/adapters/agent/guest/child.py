@@ -35,9 +35,7 @@ class Child:
         """No process of it is alive."""
         return self.gone or self.status is not None or self.failure != 0
 
-    def start(
-        self, control: _socket.socket, spec: dict[str, object], with_stdin: bool, with_extra: bool
-    ) -> None:
+    def start(self, control: _socket.socket, spec: dict[str, object], with_stdin: bool, with_extra: bool) -> None:
         """Have the zygote fork it. Raises OSError when there are no descriptors left; then nothing has started."""
         theirs = []
         try:
@@ -68,6 +66,8 @@ class Child:
 
     def read_report(self) -> None:
         """Take the report of the run's init, if it is there."""
+        if self.report < 0:
+            return
         try:
             data = os.read(self.report, zygote.STATUS.size)
         except BlockingIOError:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 import fcntl
 import os
 import resource
@@ -51,11 +50,12 @@ def place(standard: list[int], extra: list[int]) -> None:
 
 
 def keep_only(descriptors: list[int]) -> None:
+    """Close every other descriptor."""
     low = 0
-    for fd in sorted(descriptors):
-        os.closerange(low, fd)
+    for fd in [*sorted(descriptors), _highest_descriptor() + 1]:
+        if low < fd:  # CPython takes the empty range from 0 for everything
+            os.closerange(low, fd)
         low = fd + 1
-    os.closerange(low, _highest_descriptor() + 1)
 
 
 def _highest_descriptor() -> int:

@@ -95,7 +95,8 @@ def _write(path: str, limit: int) -> int:
             _write_all(file, chunk)
         os.fchmod(file, mode)
         if not named:
-            os.link(f"/proc/self/fd/{file}", draft, follow_symlinks=True)
+            # With a (meaningless) folder given, Python calls linkat, which alone follows the link.
+            os.link(f"/proc/self/fd/{file}", draft, src_dir_fd=file, follow_symlinks=True)
             named = True
         os.rename(draft, target)
     except BaseException:

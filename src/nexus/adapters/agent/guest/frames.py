@@ -10,7 +10,8 @@ Payloads are *fields* (`pack`/`unpack`) or, for CODE, DATA, STDOUT, STDERR, CONT
 Client to agent, and the answers on the same channel. Any request may be answered by ERROR {code, message} instead.
 
 =======  ==========================================================  ================================================
-HELLO    {lease: s}                                                  WELCOME {version, boot, containment, python, ttl}
+HELLO    {lease: s}                                                  WELCOME {version, boot, containment, python, ttl, ready}
+SETUP    {env, ttl?: ms}; may be cut over several frames, then END   DONE {known}: whether it was set up before
 RUN      {id, timeout: ms, language, argv?, mode, env, ttl?: ms}     nothing yet; may be cut over several RUN frames
 CODE     source bytes, after RUN, any number                         nothing
 DATA     stdin bytes after RUN, file bytes after WRITE               nothing
@@ -27,12 +28,13 @@ QUIT     {}: ends the sandbox                                        end of the 
 EXITED is {code, signal, timed_out, oom, stopped, stdout, stderr, us}: `code` is the program's own (0-255) unless `signal` is not 0;
 `stdout` and `stderr` count all bytes written, those beyond the cap included; at most `OUTPUT_CAP` bytes per stream are sent.
 
-Promises. Nothing runs before END. An execution id is claimed at END and runs at most once: a second END answers ERROR `seen`, as does
+Promises. An agent that awaits its SETUP does nothing before it (ERROR `unready`), and heeds only the first one.
+Nothing runs before END. An execution id is claimed at END and runs at most once: a second END answers ERROR `seen`, as does
 an id that was cancelled before it came. ACCEPTED comes before the program starts. A connection that closes, and a session
 with a lease from which nothing was heard for that long, take their runs with them. When EXITED is sent, every process of the run
 is dead. All times are durations, so clocks need not agree.
 
-ERROR codes: `seen`, `busy` (no room for another run now; nothing happened), `invalid`, `unsupported`, `not_found`, `too_large`, `refused`
+ERROR codes: `seen`, `busy` (no room for another run now; nothing happened), `unready`, `invalid`, `unsupported`, `not_found`, `too_large`, `refused`
 (a device, a FIFO, a folder, no permission), `failed`.
 """
 
@@ -48,7 +50,7 @@ OUTPUT_CAP = 1024 * 1024
 MAX_CODE = 16 * 1024 * 1024
 MAX_STDIN = 16 * 1024 * 1024
 
-HELLO, RUN, CODE, DATA, END, CANCEL, STOP, PING, EXTEND, READ, WRITE, QUIT = range(1, 13)
+HELLO, RUN, CODE, DATA, END, CANCEL, STOP, PING, EXTEND, READ, WRITE, QUIT, SETUP = range(1, 14)
 WELCOME, ACCEPTED, STDOUT, STDERR, EXITED, DONE, CONTENT, ERROR = range(64, 72)
 
 

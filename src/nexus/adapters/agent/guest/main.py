@@ -1,11 +1,10 @@
 """The agent's start: confine itself, fork the zygote, wait for the word to go, serve.
 
 Two ways in. `local`: descriptors inherited from the launcher, and a *birth channel* on which the agent says that it is ready and waits
-until its creator has recorded it; a creator that dies before that leaves no sandbox behind. `stdio`: a container's standard streams.
+until its creator has recorded it; a creator that dies before that leaves no sandbox behind. `container`: a socket in a folder of its own.
 """
 
 from __future__ import annotations
-
 
 import _socket
 import gc
@@ -16,7 +15,8 @@ from nexus.adapters.agent.guest import confine, kernel, languages, prepare, serv
 from nexus.adapters.agent.guest.kernel import signals
 
 READY, GO = b"R", b"G"
-_CODE_DIRS = ("/run/nexus", "/dev/shm/.nexus", "/tmp/.nexus")  # noqa: S108  (for a container that did not prepare one)
+NO_PLACE = 98
+"""Exit code of a container's agent that cannot make its socket."""
 
 
 def local(config: dict[str, object], birth: int, script_text: str) -> None:
@@ -36,7 +36,7 @@ def local(config: dict[str, object], birth: int, script_text: str) -> None:
         assert isinstance(listener, int)
         accepting = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM, 0, listener)
         accepting.setblocking(False)
-    except BaseException as error:
+    except Exception as error:  # not SystemExit: a program that ends in this process's child comes this way
         os.write(birth, f"{type(error).__name__}: {error}".encode("utf-8", "replace")[:2000])
         raise
     os.write(birth, READY)
@@ -46,27 +46,37 @@ def local(config: dict[str, object], birth: int, script_text: str) -> None:
     _serve(config, control, pid, accepting, None)
 
 
-def stdio(config: dict[str, object], script_text: str) -> None:
-    """The main process of a container: clients attach to its standard input and output.
+def container(config: dict[str, object], script_text: str) -> None:
+    """PID 1 of a container: clients connect to the unix socket `config["socket"]`, where user code cannot go.
 
-    `env` and `code_dir` may be left out of `config`: the container's own environment, and the first folder that can be made.
+    What is secret is not in `config` but comes with SETUP. `env` adds to the container's own environment.
     """
     kernel.set_dumpable(False)
-    if os.getpid() != 1:
-        kernel.become_subreaper()
     for number in (signals.SIGTERM, signals.SIGINT):
         signals.signal(number, lambda *_: os._exit(0))
-    config.setdefault("env", dict(os.environ))
-    config.setdefault("code_dir", _make_code_dir())
+    env = config.get("env")
+    config["env"] = {"LANG": "C.UTF-8", **os.environ, **(env if isinstance(env, dict) else {})}
+    config["await_setup"] = True
     config.setdefault("oom", _oom_counters())
-    # Programs of the container's image must not find the client's stream at 0 and 1.
-    shared = os.dup(0), os.dup(1)
-    null = os.open("/dev/null", os.O_RDWR)
-    os.dup2(null, 0)
-    os.dup2(null, 1)
-    os.close(null)
     control, pid = _start_zygote(config, script_text)
-    _serve(config, control, pid, None, shared)
+    try:
+        listener = _listen(str(config["socket"]))
+    except OSError:
+        os._exit(NO_PLACE)
+    _serve(config, control, pid, listener, None)
+
+
+def _listen(path: str) -> _socket.socket:
+    try:
+        os.unlink(path)  # of an earlier life of this container
+    except FileNotFoundError:
+        pass
+    listener = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM, 0)
+    listener.bind(path)
+    os.chmod(path, 0o666)  # the folder decides who gets here
+    listener.listen(128)
+    listener.setblocking(False)
+    return listener
 
 
 def _start_zygote(config: dict[str, object], script_text: str) -> tuple[_socket.socket, int]:
@@ -85,9 +95,9 @@ def _start_zygote(config: dict[str, object], script_text: str) -> tuple[_socket.
         rules = confine.Rules(config)
         confine.keep_only([0, 1, 2, other.fileno()])
         path = zygote.serve(other, rules)
-        if path is not None:
-            zygote.run_script(path, rules.home)
-        os._exit(1)
+        assert path is not None
+        zygote.run_script(path, rules.home)
+        raise SystemExit
     other.close()
     return mine, pid
 
@@ -106,20 +116,6 @@ def _serve(
 ) -> None:
     server.Server(config, confine.Rules(config), control, zygote_pid, listener, shared).serve()
     os._exit(0)
-
-
-def _make_code_dir() -> str:
-    for folder in _CODE_DIRS:
-        try:
-            os.mkdir(folder, 0o711)
-        except FileExistsError:
-            if os.stat(folder).st_uid != os.getuid():
-                continue
-        except OSError:
-            continue
-        os.chmod(folder, 0o711)
-        return folder
-    raise OSError("no folder for source files: none of {} can be made".format(", ".join(_CODE_DIRS)))
 
 
 def _oom_counters() -> list[int]:

@@ -23,7 +23,7 @@ def furnish(config: dict[str, object]) -> None:
     files = config.get("files")
     if isinstance(files, dict):
         for path, text in files.items():
-            with open(path, "w", encoding="utf-8") as file:  # noqa: PTH123
+            with open(path, "w", encoding="utf-8") as file:
                 file.write(text)
     _writable_space(config)
     unreachable = config.get("unreachable")
@@ -43,7 +43,7 @@ def _writable_space(config: dict[str, object]) -> None:
     assert isinstance(size, int) and isinstance(uid, int) and isinstance(gid, int)
     options = f"size={size},nr_inodes={max(1024, size // 8192)},mode=0755"
     kernel.mount("tmpfs", _DRAFT, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, options)
-    for name, target, mode in (("home", home, 0o755), ("tmp", "/tmp", 0o1777), ("shm", "/dev/shm", 0o1777)):  # noqa: S108
+    for name, target, mode in (("home", home, 0o755), ("tmp", "/tmp", 0o1777), ("shm", "/dev/shm", 0o1777)):
         source = _DRAFT + "/" + name
         os.mkdir(source)
         os.chmod(source, mode)
@@ -57,7 +57,7 @@ def _writable_space(config: dict[str, object]) -> None:
 def _limit_user_namespaces(limit: int) -> None:
     """User code cannot make user namespaces even where the system call filter does not exist."""
     kernel.mount("proc", _DRAFT, "proc", kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC)
-    with open(_DRAFT + "/sys/user/max_user_namespaces", "w") as file:  # noqa: PTH123
+    with open(_DRAFT + "/sys/user/max_user_namespaces", "w") as file:
         file.write(str(limit))
     kernel.unmount(_DRAFT)
 

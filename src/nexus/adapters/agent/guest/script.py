@@ -14,9 +14,9 @@ def run(path):  # type: ignore[no-untyped-def]
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(line_buffering=True)
     try:
-        with open(path, "rb") as file:  # noqa: PTH123  (pathlib costs more to import than the program takes)
+        with open(path, "rb") as file:
             source = file.read()
-        exec(compile(source, path, "exec"), main.__dict__)  # noqa: S102
+        exec(compile(source, path, "exec"), main.__dict__)
     except SystemExit:
         raise
     except BaseException as error:

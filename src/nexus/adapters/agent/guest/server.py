@@ -21,8 +21,8 @@ _BACKLOG = 4 * 1024 * 1024
 """Bytes waiting for a client that does not read, above which its programs' output is left in their pipes."""
 _INPUT = 1024 * 1024
 """Bytes of a file waiting to be written, above which no more are read from its client."""
-_EXPIRY_GRACE = 0.3
-"""An expired sandbox lingers this long, so that an extension that arrived while it was frozen is read before the deadline is."""
+_EXPIRY_GRACE = 300
+"""An expired sandbox lingers this many milliseconds, so that an extension that arrived while it was frozen is read before the deadline is."""
 _READ = 262144
 
 
@@ -45,8 +45,11 @@ class Server:
         self._code_dir = str(config["code_dir"])
         env = config.get("env")
         self._env: dict[str, str] = {str(k): str(v) for k, v in env.items()} if isinstance(env, dict) else {}
+        self._ready = not config.get("await_setup")
+        """Whether the environment of runs is known."""
         ttl = config.get("ttl")
         self._deadline = now() + ttl / 1000 if isinstance(ttl, int) else None
+        self._expiry_grace = _number(config, "expiry_grace", _EXPIRY_GRACE) / 1000
         self._expired_since: float | None = None
         self._boot = os.urandom(8).hex()
         oom = config.get("oom")
@@ -121,7 +124,7 @@ class Server:
         moments = [op.deadline for op in self._operations.values() if op.deadline is not None]
         moments += [lapse for peer in self._peers.values() for seconds, lapse in peer.leases.values()]
         if self._deadline is not None:
-            moments.append(self._deadline + (_EXPIRY_GRACE if self._expired_since is not None else 0))
+            moments.append(self._deadline + (self._expiry_grace if self._expired_since is not None else 0))
         if not moments:
             return None
         return max(0.0, min(moments) - now()) * 1000 + 1
@@ -142,7 +145,7 @@ class Server:
             return True
         if self._expired_since is None:
             self._expired_since = at
-        return at - self._expired_since < _EXPIRY_GRACE
+        return at - self._expired_since < self._expiry_grace
 
     # --- connections ---
 
@@ -212,9 +215,9 @@ class Server:
 
     def _request(self, answer: Answer, kind: int, payload: bytes) -> None:
         operation = self._operations.get(answer.key)
-        if kind == frames.RUN:
+        if kind in (frames.RUN, frames.SETUP):
             if operation is None:
-                operation = self._open("run", answer, {})
+                operation = self._open("run" if kind == frames.RUN else "setup", answer, {})
             self._collect(operation.header, payload, _MAX_HEADER) if operation else None
         elif kind == frames.CODE:
             self._collect(operation.code, payload, frames.MAX_CODE) if operation else None
@@ -227,6 +230,8 @@ class Server:
                 operation.input_ended = True
                 if operation.kind == "run":
                     self._begin_run(operation)
+                elif operation.kind == "setup":
+                    self._set_up(operation)
         elif kind == frames.STOP:
             if operation and operation.child is not None:
                 self._stop(operation, "stop")
@@ -244,7 +249,7 @@ class Server:
             containment = "pid namespaces" if self._rules.pid_namespaces else "sweep"
             python = "{}.{}.{}".format(*sys.version_info[:3])
             welcome = {"version": VERSION, "boot": self._boot, "containment": containment, "python": python}
-            answer.fields(frames.WELCOME, {**welcome, "ttl": self._ttl()})
+            answer.fields(frames.WELCOME, {**welcome, "ttl": self._ttl(), "ready": self._ready})
         elif kind == frames.CANCEL:
             self._cancel(answer, str(fields.get("id", "")))
         elif kind == frames.PING:
@@ -261,9 +266,25 @@ class Server:
         else:
             raise frames.Malformed("unknown kind of frame")
 
+    def _set_up(self, operation: Operation) -> None:
+        """Take the environment and the deadline, which the start did not tell; the first word counts."""
+        del self._operations[operation.answer.key]
+        fields = frames.unpack_dict(bytes(operation.header))
+        env = fields.get("env")
+        known, self._ready = self._ready, True
+        if not known:
+            if isinstance(env, dict):
+                self._env.update({str(k): str(v) for k, v in env.items()})
+            if isinstance(fields.get("ttl"), int):
+                self._deadline = now() + _number(fields, "ttl", 0) / 1000
+        operation.answer.fields(frames.DONE, {"known": known})
+
     def _open(self, kind: str, answer: Answer, fields: dict[str, object]) -> Operation | None:
         if answer.key in self._operations:
             raise frames.Malformed("the channel is in use")
+        if not self._ready and kind != "setup":
+            answer.error("unready", "the sandbox was not set up since it started")
+            return None
         if len(self._operations) >= _MAX_OPERATIONS:
             answer.error("busy", f"{_MAX_OPERATIONS} operations are running already")
             return None

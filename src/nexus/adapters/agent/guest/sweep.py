@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 import os
 
 from nexus.adapters.agent.guest.kernel import signals
@@ -27,7 +26,7 @@ def descendants(spared: int = 0) -> list[int]:
         if not name.isdigit():
             continue
         try:
-            with open("/proc/" + name + "/stat", "rb") as file:  # noqa: PTH123
+            with open("/proc/" + name + "/stat", "rb") as file:
                 fields = file.read().rpartition(b")")[2].split()
         except OSError:
             continue

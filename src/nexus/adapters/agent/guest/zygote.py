@@ -9,7 +9,6 @@ the init is killed, nothing of the run is left. Where no PID namespace can be ma
 
 from __future__ import annotations
 
-
 import _socket
 import array
 import errno
@@ -18,7 +17,7 @@ import select
 import struct
 import sys
 
-from nexus.adapters.agent.guest import confine, frames, kernel, sweep
+from nexus.adapters.agent.guest import confine, fileops, frames, kernel, sweep
 from nexus.adapters.agent.guest.kernel import signals
 
 MESSAGE = struct.Struct("=BIi")
@@ -153,45 +152,44 @@ def _kill_namespace() -> None:
 
 def _program(rules: confine.Rules, fds: list[int]) -> str | None:
     """Become the user's program. Returns only for python in this very interpreter."""
+    placed = False
     try:
         signals.signal(signals.SIGTERM, signals.SIG_DFL)
         spec = _read_spec(fds[SPEC])
-        confine.place(fds[STDIN : STDERR + 1], fds[EXTRA:])
-        argv = spec["argv"]
-        fresh = bool(argv)
-        confine.become_user(rules, fresh)
-        env = spec["env"]
+        argv, env, limit = spec["argv"], spec["env"], spec["limit"]
         assert isinstance(env, dict)
         assert isinstance(argv, list)
+        assert isinstance(limit, int)
+        confine.place(fds[STDIN : STDERR + 1], fds[EXTRA:])
+        placed = True
+        confine.become_user(rules, bool(argv))
         os.environ.clear()
         for name, value in env.items():
             os.environ[name] = value
-        path = str(spec["path"])
-        if spec["kind"] in ("read", "write"):
-            from nexus.adapters.agent.guest import fileops
-
-            limit = spec["limit"]
-            assert isinstance(limit, int)
-            fileops.perform(str(spec["kind"]), path, limit)
+        if spec["kind"] != "run":
+            fileops.perform(str(spec["kind"]), str(spec["path"]), limit)
             os._exit(0)
-        if not fresh:
-            return path
+        if not argv:
+            return str(spec["path"])
+        _execute(argv, env)
     except BaseException as error:
-        os.write(2, f"nexus: cannot start: {error}\n".encode("utf-8", "replace"))
+        os.write(2 if placed else fds[STDERR], f"nexus: cannot start: {error!r}\n".encode("utf-8", "replace"))
         os._exit(126)
-    try:
-        os.execvpe(argv[0], argv, env)
-    except FileNotFoundError:
-        _refuse(argv[0], "command not found", 127)
-    except OSError as error:
-        _refuse(argv[0], os.strerror(error.errno or 0), 126)
-    except ValueError as error:
-        _refuse("argv", str(error), 126)
     return None
 
 
-def _refuse(name: str, why: str, code: int) -> None:
-    os.write(2, f"{name}: {why}\n".encode("utf-8", "surrogateescape"))
+def _execute(argv: list[str], env: dict[str, str]) -> None:
+    """Become another program, or leave with the codes that a shell gives."""
+    code, why = 126, ""
+    try:
+        os.execvpe(argv[0], argv, env)
+    except FileNotFoundError:
+        code, why = 127, "command not found"
+    except OSError as error:
+        why = os.strerror(error.errno or 0)
+    except ValueError as error:
+        why = str(error)
+    os.write(2, f"{argv[0]}: {why}\n".encode("utf-8", "surrogateescape"))
     os._exit(code)
 
 

@@ -1,0 +1,56 @@
+"""bubblewrap: where it is, and what it is told."""
+
+from __future__ import annotations
+
+import functools
+import shutil
+from collections.abc import Iterable
+from pathlib import PurePath
+
+from nexus.adapters.agent.bundle import LOCAL_COMMAND, local_arguments
+from nexus.adapters.providers.local.interpreters import Interpreter, system_binds
+
+HOME = "/home/user"
+CODE_DIR = "/run/nexus"
+_ETC = (
+    "ld.so.cache", "ld.so.conf", "ld.so.conf.d", "alternatives", "ssl", "pki", "ca-certificates", "ca-certificates.conf",
+    "localtime", "timezone", "mime.types", "protocols", "services", "nsswitch.conf", "os-release", "debian_version",
+)  # fmt: skip
+"""What programs need of /etc and what tells nothing of the host's users and services."""
+_EMPTY = ("/mnt", "/tmp", HOME, CODE_DIR, "/var/tmp", "/etc/nexus")  # noqa: S108
+
+
+@functools.cache
+def program() -> str | None:
+    """The bwrap binary, if it is installed."""
+    return shutil.which("bwrap")
+
+
+def command(python: Interpreter, others: Iterable[Interpreter], *, info: int, block: int, birth: int) -> list[str]:
+    """The command that becomes the sandbox's agent, after its maps were written and something was sent to `block`.
+
+    As uid 0 of a user namespace: it can confine the user's code further, and has no right over the host whatever the host's uid is.
+    """
+    found = program()
+    assert found is not None
+    arguments = [
+        found, "--unshare-user", "--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try",
+        "--uid", "0", "--gid", "0", "--cap-add", "ALL", "--as-pid-1", "--hostname", "sandbox",
+        "--userns-block-fd", str(block), "--info-fd", str(info),
+        *system_binds(),
+    ]  # fmt: skip
+    for tree in sorted({*python.trees, *(tree for other in others for tree in other.trees)}):
+        for parent in reversed(PurePath(tree).parents[:-1]):  # which bubblewrap would make for itself alone
+            arguments += ["--perms", "0755", "--dir", str(parent)]
+        arguments += ["--ro-bind", tree, tree]
+    arguments += ["--proc", "/proc", "--dev", "/dev"]
+    for folder in _EMPTY:
+        arguments += ["--dir", folder]
+    for name in _ETC:
+        arguments += ["--ro-bind-try", f"/etc/{name}", f"/etc/{name}"]
+    arguments += [
+        "--clearenv", "--setenv", "LANG", "C.UTF-8", "--setenv", "HOME", HOME, "--setenv", "PYTHONDONTWRITEBYTECODE", "1",
+        "--chdir", "/", "--",
+        python.path, "-c", LOCAL_COMMAND, *local_arguments(birth),
+    ]  # fmt: skip
+    return arguments
