@@ -61,6 +61,19 @@ LOCAL_COMMAND = "import os, sys; channel = int(sys.argv[1]); exec(os.read(channe
 """The `python -c` text of a local agent, followed by `local_arguments`: short, since every `ps` in the sandbox shows it."""
 
 
+_CONTAINER_BOOT = (
+    f"import os, sys\nif sys.version_info < (3, 9): os._exit({UNFIT})\ntry:\n    import binascii, zlib, marshal, ctypes\n"
+    f"except ImportError: os._exit({UNFIT})\n"
+    + _BOOT
+    + f"""
+magic, compiled, source, settings = sys.argv[1:]
+fits = bytes.fromhex(magic) == external.MAGIC_NUMBER
+program, settings = zlib.decompress(binascii.a2b_base64(compiled if fits else source)), binascii.a2b_base64(settings)
+boot({PACKAGE!r}, program, 'container', marshal.loads(settings))
+"""
+)
+
+
 def local_arguments(birth: int) -> list[str]:
     """The arguments after `LOCAL_COMMAND`. `birth` is the number of the birth channel, from which the agent reads itself."""
     return [str(birth), str(len(_LOCAL_BOOT))]
