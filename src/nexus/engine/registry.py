@@ -84,6 +84,21 @@ class Providers:
             self._made.clear()
 
     def _factory(self, name: str) -> Factory:
+        try:
+            factory = self._find(name)
+        except (ImportError, AttributeError) as error:
+            # Another's package that is broken must not take the whole installation with it.
+            raise ConfigurationError(
+                f"Provider {name} cannot be loaded: {type(error).__name__}: {error}",
+                hint="Repair or uninstall the package that provides it.",
+            ) from error
+        if factory is None:
+            known = ", ".join(self.names())
+            raise ConfigurationError(f"Unknown provider {shown(name)}", hint=f"Known providers: {known}.")
+        return factory
+
+    @staticmethod
+    def _find(name: str) -> Factory | None:
         target = BUILT_IN.get(name)
         if target is not None:
             module, _, attribute = target.partition(":")
@@ -92,4 +107,4 @@ class Providers:
         for point in entry_points(group=GROUP, name=name):
             loaded: Factory = point.load()
             return loaded
-        raise ConfigurationError(f"Unknown provider {shown(name)}", hint=f"Known providers: {', '.join(self.names())}.")
+        return None
