@@ -55,11 +55,13 @@ class Output:
         """Something good to know; only where somebody looks."""
         if not (self.quiet or self.json) and is_terminal(sys.stderr):
             sys.stderr.write(visible(text) + "\n")
+            sys.stderr.flush()
 
     def warn(self, text: str) -> None:
         """Something that must not go unseen; JSON says it in its own fields."""
         if not (self.quiet or self.json):
             sys.stderr.write("nexus: " + visible(text) + "\n")
+            sys.stderr.flush()
 
     @contextmanager
     def progress(self, text: str) -> Iterator[None]:
