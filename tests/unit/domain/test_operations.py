@@ -164,6 +164,7 @@ def test_a_pause_is_refused_while_a_run_is_inside_its_time_and_names_it() -> Non
     with pytest.raises(SandboxBusy) as refusal:
         when(state, cmd.RequestPause(deadline=at(3), holder="host:1"), 1.5)
     assert refusal.value.details["execution_ids"] == ("ex_1",)
+    assert len(when(state, cmd.RequestPause(deadline=at(3), holder="host:1"), 2)) == 1, "its time is over at its end"
 
 
 def test_a_pause_that_fails_leaves_the_sandbox_active() -> None:
