@@ -34,6 +34,8 @@ from pathlib import Path
 INSTALL_HINT = "apt-get install -y --no-install-recommends docker.io iptables iproute2 python3-pandas nodejs"
 START_SECONDS = 60.0
 PR_SET_PDEATHSIG = 1
+UNSHARE = ["unshare", "--net", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child=KILL"]
+UNSHARE.append("--mount-proc")
 
 
 class EngineFailed(RuntimeError):
@@ -118,7 +120,16 @@ def shared_engine() -> Iterator[Engine]:
             if not engine.answers():
                 _spawn_keeper(root)
                 engine.wait_ready()
+                _remove_leftovers(engine)
         yield engine
+
+
+def _remove_leftovers(engine: Engine) -> None:
+    """A machine that was switched off leaves records of containers behind, and the names that they had."""
+    docker = ["docker", "--host", engine.host]
+    left = subprocess.run([*docker, "ps", "-aq"], capture_output=True, text=True, check=True).stdout.split()
+    if left:
+        subprocess.run([*docker, "rm", "-f", "-v", *left], capture_output=True, check=True)
 
 
 @contextmanager
@@ -165,8 +176,7 @@ def keep(root: Path, arguments: list[str]) -> None:
         (root / stale).unlink(missing_ok=True)
     shutil.rmtree(root / "exec", ignore_errors=True)
     inside = subprocess.Popen(
-        ["unshare", "--net", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child=KILL"]
-        + ["--mount-proc", sys.executable, "-I", __file__, "init", str(root), *arguments],
+        [*UNSHARE, sys.executable, "-I", __file__, "init", str(root), *arguments],
         preexec_fn=_die_with_parent,
         start_new_session=True,
     )
@@ -220,7 +230,7 @@ class Init:
 
     def prepare(self) -> None:
         subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
-        for folder in ("/run/containerd", "/run/docker"):  # fixed places: each engine gets its own
+        for folder in ("/run/containerd", "/run/docker", "/etc/docker"):  # fixed places: each engine gets its own
             Path(folder).mkdir(parents=True, exist_ok=True)
             subprocess.run(["mount", "-t", "tmpfs", "tmpfs", folder], check=True)
 
@@ -229,9 +239,17 @@ class Init:
         (self.root / "dockerd.pid").unlink(missing_ok=True)
         with (self.root / "dockerd.log").open("ab") as log:
             self.daemon = subprocess.Popen(
-                ["dockerd", "--data-root", str(self.root / "data"), "--exec-root", str(self.root / "exec")]
-                + ["--host", engine.host, "--pidfile", str(self.root / "dockerd.pid")]
-                + ["--cgroup-parent", f"/{engine.cgroup}", "--log-level", "warn", *self.arguments, *arguments],
+                [
+                    "dockerd",
+                    f"--data-root={self.root / 'data'}",
+                    f"--exec-root={self.root / 'exec'}",
+                    f"--pidfile={self.root / 'dockerd.pid'}",
+                    f"--host={engine.host}",
+                    f"--cgroup-parent=/{engine.cgroup}",
+                    "--log-level=warn",
+                    *self.arguments,
+                    *arguments,
+                ],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

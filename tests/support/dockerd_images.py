@@ -94,7 +94,11 @@ def _present(engine: Engine, tag: str) -> bool:
 def _closure(packages: Iterable[str]) -> dict[str, str]:
     """Installed packages that `packages` need, with their versions."""
     listing = subprocess.run(
-        ["dpkg-query", "-W", "-f=${Package}\t${Version}\t${db:Status-Status}\t${Pre-Depends}, ${Depends}\t${Provides}\n"],
+        [
+            "dpkg-query",
+            "-W",
+            "-f=${Package}\t${Version}\t${db:Status-Status}\t${Pre-Depends}, ${Depends}\t${Provides}\n",
+        ],
         capture_output=True,
         text=True,
         check=True,
@@ -136,7 +140,7 @@ def _write_rootfs(archive: IO[bytes], closure: Iterable[str]) -> None:
     made = {f"/{name}" for name in (*MERGED, *FOLDERS, *FILES)}
     with tarfile.open(fileobj=archive, mode="w") as tar:
         for name in MERGED:
-            if os.path.islink(f"/{name}"):
+            if Path(f"/{name}").is_symlink():
                 tar.add(f"/{name}", arcname=name)
         for path in sorted(paths - made):
             if not LEFT_OUT.search(path) and os.path.lexists(path):
@@ -154,7 +158,7 @@ def _write_rootfs(archive: IO[bytes], closure: Iterable[str]) -> None:
 def _merged(path: str) -> str:
     """The place of a file on a merged-/usr system: dpkg still lists /bin/bash."""
     top = path.split("/")[1]
-    return f"/usr{path}" if top in MERGED and os.path.islink(f"/{top}") else path
+    return f"/usr{path}" if top in MERGED and Path(f"/{top}").is_symlink() else path
 
 
 def _alternatives(paths: set[str]) -> set[str]:
@@ -163,6 +167,6 @@ def _alternatives(paths: set[str]) -> set[str]:
     for record in Path("/var/lib/dpkg/alternatives").iterdir():
         for line in record.read_text(errors="replace").splitlines():
             link = _merged(line) if line.startswith("/") and line.count("/") > 1 else ""
-            if link and os.path.islink(link) and _merged(os.path.realpath(link)) in paths:
-                found |= {link, os.readlink(link)}
+            if link and Path(link).is_symlink() and _merged(os.path.realpath(link)) in paths:
+                found |= {link, str(Path(link).readlink())}
     return {path for path in found if path.startswith("/")}

@@ -57,16 +57,23 @@ def take():
 """
     + f"boot({PACKAGE!r}, take(), 'local', marshal.loads(take()), channel)"
 ).encode()
-LOCAL_COMMAND = "import os, sys; channel = int(sys.argv[1]); exec(os.read(channel, int(sys.argv[2])))"
+BORN = b"B"
+"""What a local agent says first: bubblewrap has done its part."""
+LOCAL_COMMAND = (
+    f"import os, sys; channel = int(sys.argv[1]); os.write(channel, {BORN!r}); exec(os.read(channel, int(sys.argv[2])))"
+)
 """The `python -c` text of a local agent, followed by `local_arguments`: short, since every `ps` in the sandbox shows it."""
 
 
+_VARIABLE = "NEXUS_AGENT_"
+_CONTAINER_COMMAND = f"import os; exec(os.environ.pop('{_VARIABLE}BOOT'))"
 _CONTAINER_BOOT = (
     f"import os, sys\nif sys.version_info < (3, 9): os._exit({UNFIT})\ntry:\n    import binascii, zlib, marshal, ctypes\n"
     f"except ImportError: os._exit({UNFIT})\n"
     + _BOOT
     + f"""
-magic, compiled, source, settings = sys.argv[1:]
+taken = [os.environ.pop({_VARIABLE!r} + name) for name in ('PROGRAM_FOR', 'PROGRAM', 'SOURCE', 'CONFIG')]
+magic, compiled, source, settings = taken
 fits = bytes.fromhex(magic) == external.MAGIC_NUMBER
 program, settings = zlib.decompress(binascii.a2b_base64(compiled if fits else source)), binascii.a2b_base64(settings)
 boot({PACKAGE!r}, program, 'container', marshal.loads(settings))
@@ -108,14 +115,17 @@ def birth(config: Mapping[str, object]) -> bytes:
     return _LOCAL_BOOT + LENGTH.pack(len(body)) + body + LENGTH.pack(len(settings)) + settings
 
 
-def container_command(config: Mapping[str, object]) -> tuple[str, ...]:
-    """The main process of a container, with all it needs in its arguments: restarting the container restarts the agent.
+def container_command(config: Mapping[str, object]) -> tuple[tuple[str, ...], dict[str, str]]:
+    """The main process of a container: arguments, and an environment with all it needs, so that restarting the
+    container restarts the agent.
 
-    `config` is as in `guest.main.container` and is legible to whoever may inspect the container: no secrets. Each
-    argument is well below the 128 KiB that Linux allows for one.
+    Not in the arguments, because every `ps` in the sandbox would show it. `config` is as in `guest.main.container` and
+    is legible to whoever may inspect the container: no secrets. Each value is well below the 128 KiB that Linux allows.
     """
-    settings = marshal.dumps(dict(config), _MARSHAL_VERSION)
-    return ("python3", "-I", "-c", _CONTAINER_BOOT, *_container_programs(), _text_of(settings))
+    names = ("PROGRAM_FOR", "PROGRAM", "SOURCE", "CONFIG")
+    settings = _text_of(marshal.dumps(dict(config), _MARSHAL_VERSION))
+    env = {_VARIABLE + name: value for name, value in zip(names, (*_container_programs(), settings), strict=True)}
+    return ("python3", "-I", "-c", _CONTAINER_COMMAND), {_VARIABLE + "BOOT": _CONTAINER_BOOT, **env}
 
 
 @functools.cache

@@ -1,0 +1,294 @@
+"""Reaching a container's resident agent: by its socket where that lies on this machine, otherwise through the engine.
+
+Not by the container's attach stream, which all clients would share; see docs/adr/0020.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import datetime
+from typing import Final
+
+from nexus.adapters.agent.bundle import container_command, relay_command
+from nexus.adapters.agent.client import AgentLink, AgentSilent
+from nexus.adapters.agent.stream import ByteStream, connect_unix
+from nexus.adapters.providers.docker.container import AGENT_FOLDER, CODE_FOLDER, HOME
+from nexus.adapters.providers.docker.engine import Engine
+from nexus.adapters.providers.docker.exec_stream import ExecStream
+from nexus.adapters.providers.docker.inside import NotSetUp
+from nexus.domain.errors import (
+    ProviderError,
+    ProviderGone,
+    ProviderNotRunning,
+    ProviderOutcomeUnknown,
+    ProviderUnavailable,
+)
+from nexus.domain.provider import ExecutionResult, OutputSink, RunRequest
+
+SOCKET: Final = "agent.sock"
+CONNECT_SECONDS: Final = 2.0
+BOOT_SECONDS: Final = 20.0
+"""How long an agent may take to come up, on a machine that is busy."""
+HELLO_SECONDS: Final = 1.0
+"""How long an agent that is up may take to say so: a paused container accepts connections and says nothing."""
+PATIENCE_SECONDS: Final = 3.0
+"""How long the socket may take to show before it is looked for by other ways."""
+EXPIRY_GRACE: Final = 5.0
+"""An agent lingers this long after its deadline: time enough for whoever resumes a paused sandbox to move it."""
+
+
+def agent_command(uid: int) -> tuple[tuple[str, ...], dict[str, str]]:
+    """The container's first process, and its environment, for code that runs as `uid`."""
+    return container_command(
+        {
+            "socket": f"{AGENT_FOLDER}/{SOCKET}",
+            "home": HOME,
+            "uid": uid,
+            "gid": uid,
+            "code_dir": CODE_FOLDER,
+            "expiry_grace": int(EXPIRY_GRACE * 1000),
+            "env": {"HOME": HOME, "USER": "sandbox", "LOGNAME": "sandbox"},
+        }
+    )
+
+
+class Relay:
+    """A byte stream to the agent's socket through a process beside it (`docker exec`): works on every engine."""
+
+    def __init__(self, engine: Engine, container_id: str) -> None:
+        self._exec = ExecStream(
+            engine,
+            container_id,
+            relay_command(f"{AGENT_FOLDER}/{SOCKET}"),
+            user="0:0",
+            doing="reach the agent in the container",
+        )
+        self._arrived: queue.Queue[bytes] = queue.Queue(maxsize=64)
+        self._closed = threading.Event()
+        threading.Thread(target=self._listen, name="nexus-docker-relay", daemon=True).start()
+
+    def _listen(self) -> None:
+        for stream, chunk in self._exec.output():
+            if stream == "stdout" and not self._pass_on(chunk):
+                return
+        self._pass_on(b"")
+
+    def _pass_on(self, chunk: bytes) -> bool:
+        while not self._closed.is_set():
+            with contextlib.suppress(queue.Full):
+                self._arrived.put(chunk, timeout=0.5)
+                return True
+        return False
+
+    def send(self, data: bytes) -> None:
+        self._exec.send(data)
+
+    def receive(self, timeout: float | None) -> bytes:
+        if self._closed.is_set():
+            raise OSError("closed")
+        try:
+            return self._arrived.get(timeout=timeout)
+        except queue.Empty:
+            raise TimeoutError from None
+
+    def close(self) -> None:
+        self._closed.set()
+        self._exec.close()
+        with contextlib.suppress(queue.Full):
+            self._arrived.put_nowait(b"")  # whoever waits hears of it
+
+
+class AgentInside:
+    """The inside of one container whose first process is the agent. Connections are kept and shared by threads in turn.
+
+    Each operation has a connection to itself, so that a caller who takes output slowly holds up nobody else.
+    """
+
+    _IDLE: Final = 4
+
+    def __init__(self, engine: Engine, container_id: str, folder: str, state: Callable[[], str]) -> None:
+        """`state` asks the engine what the container is doing; it raises ProviderGone when that is over."""
+        self._engine = engine
+        self._container = container_id
+        self._folder = folder
+        self._state = state
+        self._lock = threading.Lock()
+        self._idle: list[AgentLink] = []
+        self._pid = os.getpid()
+
+    # --- connections -----------------------------------------------------------------------------------------------
+    @contextlib.contextmanager
+    def _link(self) -> Iterator[AgentLink]:
+        """A connection that answers. Raises NotSetUp, ProviderNotRunning, ProviderGone, ProviderUnavailable."""
+        link = self._kept() or self._fresh()
+        try:
+            yield link
+        except BaseException:
+            if link.broken:
+                link.close()
+            else:
+                self._keep(link)
+            raise
+        self._keep(link)
+
+    def _kept(self) -> AgentLink | None:
+        """A connection from before, if it still answers."""
+        while True:
+            with self._lock:
+                if self._pid != os.getpid():  # a fork shares no connection with its parent
+                    self._idle, self._pid = [], os.getpid()
+                if not self._idle:
+                    return None
+                link = self._idle.pop()
+            try:
+                link.ping(within=HELLO_SECONDS)
+            except ProviderError:
+                link.close()
+                self._state_must_be_running()
+            else:
+                return link
+
+    def _keep(self, link: AgentLink) -> None:
+        with self._lock:
+            if not link.broken and len(self._idle) < self._IDLE and self._pid == os.getpid():
+                self._idle.append(link)
+                return
+        link.close()
+
+    def _fresh(self) -> AgentLink:
+        link = self._connect()
+        try:
+            welcome = self._greet(link)
+        except BaseException:
+            link.close()
+            raise
+        if welcome.get("ready") is not True:
+            link.close()
+            raise NotSetUp
+        return link
+
+    def _greet(self, link: AgentLink) -> dict[str, object]:
+        try:
+            return link.hello(within=HELLO_SECONDS)
+        except ProviderError:
+            self._state_must_be_running()
+        try:
+            return link.hello()
+        except ProviderOutcomeUnknown as error:
+            raise ProviderUnavailable("The sandbox's agent does not answer") from error
+
+    def _connect(self) -> AgentLink:
+        stream = self._socket()
+        if stream is None:
+            self._state_must_be_running()
+            stream = self._socket() or Relay(self._engine, self._container)
+        return AgentLink(stream)
+
+    def _socket(self) -> ByteStream | None:
+        """The agent's socket; None where it is out of reach, or nobody listens."""
+        if not self._folder:
+            return None
+        try:
+            return connect_unix(self._folder, SOCKET, CONNECT_SECONDS)
+        except OSError:
+            return None
+
+    def _state_must_be_running(self) -> None:
+        state = self._state()
+        if state == "paused":
+            raise ProviderNotRunning("The sandbox is paused")
+        if state != "running":
+            raise ProviderUnavailable(f"The container is {state}")
+
+    def close(self) -> None:
+        with self._lock:
+            links, self._idle = self._idle, []
+        if self._pid == os.getpid():
+            for link in links:
+                link.close()
+
+    # --- set-up ----------------------------------------------------------------------------------------------------
+    def configured(self) -> bool:
+        try:
+            with self._link():
+                return True
+        except (NotSetUp, ProviderUnavailable):
+            return False
+
+    def configure(self, env: Mapping[str, str], expires_at: datetime | None) -> None:
+        """Wait until the agent is up and set it up; a second time changes nothing."""
+        link = self._born()
+        try:
+            link.setup(env, expires_at)
+        except BaseException:
+            link.close()
+            raise
+        self._keep(link)
+
+    def _born(self) -> AgentLink:
+        """The first connection to an agent that is starting. Raises ProviderGone when it ended instead."""
+        begin = time.monotonic()
+        asked = begin
+        while True:
+            stream = self._socket()
+            if stream is not None:
+                return AgentLink(stream)
+            now = time.monotonic()
+            if now - begin > BOOT_SECONDS:
+                raise ProviderUnavailable("The sandbox's agent did not come up")
+            # Where the folder is not the container's after all, the socket never shows, but a relay finds it.
+            if not self._folder or now - begin > PATIENCE_SECONDS:
+                self._state_must_be_running()
+                link = AgentLink(Relay(self._engine, self._container))
+                with contextlib.suppress(ProviderError):
+                    link.hello()
+                    return link
+                link.close()
+            elif now - asked > 0.25:
+                asked = now
+                self._state_must_be_running()
+            time.sleep(0.002)
+
+    # --- runs ------------------------------------------------------------------------------------------------------
+    def run(self, request: RunRequest, on_output: OutputSink | None = None) -> ExecutionResult:
+        try:
+            with self._link() as link:
+                return link.run(request, on_output)
+        except AgentSilent:
+            self._make_sure_it_ended(request.execution_id)
+            raise
+
+    def _make_sure_it_ended(self, execution_id: str) -> None:
+        """The run is overdue and the agent said nothing. A paused sandbox stays: its connection is gone, which ends the
+        run as soon as the agent wakes. One that runs and does not obey has to go."""
+        try:
+            if self._state() != "running":
+                return
+            self.cancel(execution_id)
+        except ProviderGone:
+            return
+        except ProviderError:
+            with self._engine.translated("remove container", effect=True) as client:
+                client.remove_container(self._container, force=True, v=True)
+
+    def cancel(self, execution_id: str) -> None:
+        with self._link() as link:
+            link.cancel(execution_id)
+
+    def extend(self, expires_at: datetime) -> None:
+        with self._link() as link:
+            link.extend(expires_at)
+
+    # --- files -----------------------------------------------------------------------------------------------------
+    def read_file(self, path: str, limit: int) -> Iterator[bytes]:
+        with self._link() as link:
+            yield from link.read_file(path, limit)
+
+    def write_file(self, path: str, chunks: Iterable[bytes], limit: int) -> int:
+        with self._link() as link:
+            return link.write_file(path, chunks, limit)

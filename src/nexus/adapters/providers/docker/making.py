@@ -1,0 +1,211 @@
+"""Making a sandbox's container, or adopting the one that is there already: one container, however many try at once."""
+
+from __future__ import annotations
+
+import os
+import random
+import secrets
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+from nexus.adapters.agent.bundle import UNFIT
+from nexus.adapters.agent.guest.main import NO_PLACE
+from nexus.adapters.providers.docker import bare, naming
+from nexus.adapters.providers.docker.agent import agent_command
+from nexus.adapters.providers.docker.container import Blueprint, create_request, network_mode
+from nexus.adapters.providers.docker.containers import Containers, ImageMissing, NameInUse, PlaceMissing, Seen
+from nexus.adapters.providers.docker.engine import Engine
+from nexus.adapters.providers.docker.images import image_facts, image_missing, image_of
+from nexus.domain.errors import ProviderError, ProviderGone, ProviderInvalidRequest, ProviderUnavailable
+from nexus.domain.provider import SandboxSpec
+
+_ATTEMPTS: Final = 8
+_FIRST_UID: Final = 20_000
+_UIDS: Final = 40_000
+"""User ids of code: above people's and services', within what a rootless engine has. Each container gets its own,
+because the kernel counts some things per user: pipes, file watches, pending signals."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A container to be made: what it is, where its agent's folder is, and which labels tell so."""
+
+    blueprint: Blueprint
+    image_id: str
+    folder: Path | None
+    labels: Mapping[str, str]
+
+    def request(self) -> dict[str, object]:
+        return create_request(self.blueprint, self.labels, None if self.folder is None else str(self.folder))
+
+
+class Maker:
+    """Makes containers on one engine and remembers what it learned: which images lack Python, what the engine sees."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        containers: Containers,
+        *,
+        image: str,
+        network: str,
+        folder: Path,
+    ) -> None:
+        self._engine = engine
+        self._containers = containers
+        self._image = image
+        self._network = network
+        self._folder = folder
+        self._without_python: set[str] = set()
+        self._shares_files: bool | None = None
+
+    # --- planning --------------------------------------------------------------------------------------------------
+    def plan(self, spec: SandboxSpec) -> Plan:
+        """Decide what the container of this spec is. Raises ProviderInvalidRequest when its image is missing."""
+        image = image_of(spec.template, self._image)
+        facts = image_facts(self._engine, image)
+        uid = self._code_uid()
+        is_bare = facts.image_id in self._without_python
+        folder = None if is_bare else self._make_folder()
+        command, env = (bare.first_command(), {}) if is_bare else agent_command(uid)
+        blueprint = Blueprint(
+            image=image,
+            command=command,
+            env=env,
+            limits=spec.limits,
+            network=network_mode(spec.network, self._network),
+            code_uid=uid,
+            volumes=facts.volumes,
+            groups=() if folder is None or os.geteuid() == 0 else (str(os.getegid()),),
+        )
+        labels = {
+            naming.LABEL_INSTALLATION: spec.installation,
+            naming.LABEL_MODE: "bare" if is_bare else "agent",
+            naming.LABEL_FOLDER: "" if folder is None else str(folder),
+            naming.LABEL_UID: str(uid),
+        }
+        return Plan(blueprint, facts.image_id, folder, labels)
+
+    def _code_uid(self) -> int:
+        """Never the group that opens the agent's folder."""
+        while (uid := _FIRST_UID + random.randrange(_UIDS)) == os.getegid():
+            pass
+        return uid
+
+    def _make_folder(self) -> Path | None:
+        """A folder of its own for the agent's socket; None where the engine does not share this machine's files."""
+        if self._shares_files is None:
+            self._shares_files = self._engine.is_local
+        if not self._shares_files:
+            return None
+        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        folder = self._folder / secrets.token_hex(8)
+        folder.mkdir(mode=0o770)
+        folder.chmod(0o770)  # whatever the umask: the agent gets in by the group
+        return folder
+
+    # --- making ----------------------------------------------------------------------------------------------------
+    def make(self, spec: SandboxSpec, set_up: Callable[[Seen], None]) -> Seen:
+        """A usable container for the spec: made, or adopted by its name. `set_up` is called on what runs."""
+        name = naming.container_name(spec.installation, spec.sandbox_id, spec.generation)
+        more = {
+            naming.LABEL_SANDBOX: spec.sandbox_id,
+            naming.LABEL_GENERATION: str(spec.generation),
+            naming.LABEL_SECRETS: str(len({**spec.template.env, **spec.env})),
+        }
+        for _ in range(_ATTEMPTS):
+            plan = self.plan(spec)
+            made = self.start_new(name, replace(plan, labels={**plan.labels, **more}))
+            seen = self._containers.look(made or name)
+            if seen is not None and self._finish(seen, spec.installation, made, set_up):
+                return seen
+        raise ProviderUnavailable(f"Others keep making and removing the container {name}")
+
+    def _finish(self, seen: Seen, installation: str, made: str, set_up: Callable[[Seen], None]) -> bool:
+        """Bring what is there to use. False: it is gone or had to go, so begin again."""
+        if seen.installation != installation:
+            raise ProviderInvalidRequest(f"A container named {seen.name} belongs to somebody else")
+        if seen.status == "created":  # whoever made it is about to start it, or died before it could
+            if self._start(seen.container_id, seen.labels):
+                again = self._containers.look(seen.container_id)
+                return again is not None and self._finish(again, installation, made, set_up)
+            return False
+        if not seen.ended:
+            try:
+                set_up(seen)
+            except ProviderGone:
+                pass
+            else:
+                return True
+        ended = self._containers.look(seen.container_id)
+        if ended is None:
+            return False
+        if not ended.ended:
+            raise ProviderUnavailable(f"The container {seen.name} is {ended.status}")
+        self.remove(ended.container_id, ended.labels)  # nothing is left in it
+        if ended.labels.get(naming.LABEL_MODE) == "agent" and self._learn(ended):
+            return False
+        if made:
+            raise ProviderError(f"The sandbox ended as soon as it was started: {ended.end_note}")
+        return False
+
+    def _learn(self, ended: Seen) -> bool:
+        """What an agent that could not begin says by its exit code."""
+        if ended.exit_code == UNFIT:
+            self._without_python.add(ended.image_id)
+        elif ended.exit_code == NO_PLACE and ended.labels.get(naming.LABEL_FOLDER):
+            self._shares_files = False
+        else:
+            return False
+        return True
+
+    def start_new(self, name: str, plan: Plan) -> str:
+        """Create and start under this name; "" when it is to be adopted, or planned again with what was learned."""
+        container_id = ""
+        try:
+            container_id = self._containers.create(name, plan.request())
+            if self._start(container_id, plan.labels, plan.image_id):
+                return container_id
+        except NameInUse:
+            pass
+        except ImageMissing:
+            raise image_missing(plan.blueprint.image) from None
+        except PlaceMissing:
+            self._shares_files = False
+        finally:
+            if plan.folder is not None and not container_id:
+                plan.folder.rmdir()
+        return ""
+
+    def _start(self, container_id: str, labels: Mapping[str, str], image_id: str = "") -> bool:
+        """False when the image has no Python: the container is removed, and the next plan knows."""
+        try:
+            self._containers.start(container_id)
+        except ProviderInvalidRequest as error:
+            self.remove(container_id, labels)
+            if labels.get(naming.LABEL_MODE) == "agent" and "executable file not found" in error.message:
+                self._without_python.add(image_id)
+                return False
+            raise
+        return True
+
+    def remove(self, container_id: str, labels: Mapping[str, str]) -> bool:
+        """End a container, with the folder of its agent."""
+        removed = self._containers.remove(container_id)
+        clear_folder(labels.get(naming.LABEL_FOLDER, ""))
+        return removed
+
+
+def clear_folder(folder: str) -> None:
+    """Remove an agent's folder where this process can see it; it holds a socket and nothing else."""
+    if not folder:
+        return
+    place = Path(folder)
+    try:
+        for entry in place.iterdir():
+            entry.unlink()
+        place.rmdir()
+    except OSError:
+        return
