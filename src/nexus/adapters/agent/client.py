@@ -117,6 +117,11 @@ class AgentLink:
         """Move the sandbox's own deadline; an earlier one than it has changes nothing."""
         self._ask(frames.EXTEND, {"ttl": _milliseconds_until(expires_at)})
 
+    def time_left(self) -> float | None:
+        """Seconds until the sandbox ends on its own account; None when it never does."""
+        left = self._ask(frames.PING, {}).get("ttl")
+        return left / 1000 if isinstance(left, int) else None
+
     def extend_later(self, expires_at: datetime) -> Callable[[], None]:
         """Send an extension to an agent that sleeps; call the result when it is awake, to hear that it took effect."""
         with contextlib.ExitStack() as stack:
@@ -191,6 +196,8 @@ class AgentLink:
     # --- a run ---
 
     def _request(self, request: RunRequest, number: int) -> bytes:
+        if (request.code is None) == (request.argv is None):
+            raise ProviderInvalidRequest("A run is either code or a command")
         header: dict[str, object] = {
             "id": request.execution_id,
             "timeout": int(request.timeout * 1000),

@@ -46,10 +46,16 @@ def perform(operation: str, path: str, limit: int) -> None:
     except (OSError, ValueError) as error:
         number = error.errno if isinstance(error, OSError) else None
         outcome = {
-            "code": _CODES.get(number, "failed") if number else "invalid",
+            "code": "invalid" if not number else _code(operation, number),
             "message": os.strerror(number) if number else "not a path",
         }
     os.write(2, frames.pack(outcome))
+
+
+def _code(operation: str, number: int) -> str:
+    if operation == "write" and number in (errno.ENOTDIR, errno.EEXIST):
+        return "refused"  # a file stands where a folder would have to be
+    return _CODES.get(number, "failed")
 
 
 def _read(path: str, limit: int) -> int:

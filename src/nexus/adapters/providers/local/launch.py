@@ -82,17 +82,20 @@ def _launch(folder: Folder, spec: SandboxSpec, python: interpreters.Interpreter,
     pid = told["child-pid"]
     _write_maps(pid, folder.sandbox_id, root)
     notes += _limit(groups, spec, pid, root)
+    os.write(block_write, b"1")
+    mine.settimeout(_START_SECONDS)
+    _hear(mine, bundle.BORN, folder)
     online = spec.network == "full" and network.program() is not None
     ready = -1
     if online:
+        # Not before bubblewrap has finished: both bring up the loopback device, and bubblewrap fails when it comes second.
         ready, ready_write = fds.pipe()
         _spawn(network.command(pid, ready_write, leave_read), [ready_write, leave_read], folder)
         os.dup2(ready, ready_write)
-    os.write(block_write, b"1")
     config = _config(spec, python, others, root, online)
     config.update(lock=lock, listener=listener, network_exit=leave_write, oom=oom)
-    mine.settimeout(_START_SECONDS)
-    _birth(mine, config, folder)
+    mine.sendall(bundle.birth(config))
+    _hear(mine, _READY, folder)
     if online and not network.wait_until_ready(ready):
         online = False
     if spec.network == "full" and not online:
@@ -242,14 +245,13 @@ def _config(
     return config
 
 
-def _birth(channel: socket.socket, config: Mapping[str, object], folder: Folder) -> None:
-    """Hand the agent its program and settings, and hear that it is ready."""
+def _hear(channel: socket.socket, expected: bytes, folder: Folder) -> None:
+    """Wait for one word of the agent's."""
     try:
-        channel.sendall(bundle.birth(config))
         answer = channel.recv(2048)
     except OSError as error:
         raise _failed(f"the sandbox's agent did not start ({error})", folder) from None
-    if answer != _READY:
+    if answer != expected:
         raise _failed(f"the sandbox's agent did not start: {answer.decode(errors='replace')}", folder)
 
 

@@ -14,7 +14,6 @@ from nexus.adapters.providers.local import bwrap, cgroups, diagnose, interpreter
 from nexus.adapters.providers.local.folder import SOCKET, Folder, Record, folders
 from nexus.domain.errors import (
     ConfigurationError,
-    NexusError,
     ProviderError,
     ProviderGone,
     ProviderInvalidRequest,
@@ -214,6 +213,11 @@ class LocalProvider:
         """See `Provider.extend`."""
         with self._connected(self._folder(ref)) as link:
             link.extend(expires_at)
+
+    def time_left(self, ref: Ref) -> float | None:
+        """Seconds until the sandbox ends on its own account."""
+        with self._connected(self._folder(ref)) as link:
+            return link.time_left()
 
     def read_file(self, ref: Ref, path: str, *, limit: int) -> Iterator[bytes]:
         """See `Provider.read_file`. Relative paths start at the home folder."""
