@@ -24,12 +24,12 @@ class Executions:
         if columns is None:
             return ()
         event: Any = envelope.event
-        return (RowWrite(EXECUTIONS.name, {"execution_id": event.execution_id}, columns(envelope, event)),)
+        key = {"execution_id": event.execution_id, "sandbox_id": sandbox_id_of(envelope.originator_id)}
+        return (RowWrite(EXECUTIONS.name, key, columns(envelope, event)),)
 
 
 def _started(envelope: ev.Envelope, event: ev.ExecutionStarted) -> dict[str, Scalar]:
     return {
-        "sandbox_id": sandbox_id_of(envelope.originator_id),
         "tenant_id": envelope.tenant_id,
         "actor": envelope.actor,
         "agent_id": envelope.agent_id,

@@ -93,7 +93,7 @@ EXECUTIONS: Final = Table(
         "truncated": "integer",
         "reason": "text",
     },
-    key=("execution_id",),
+    key=("execution_id", "sandbox_id"),
     indexes=(("sandbox_id", "started_at"),),
 )
 

@@ -179,7 +179,7 @@ class ViewContract(StoreContractBase):
         stable.views.advance("pets:1", None, 3, [pet("a")])
         with pytest.raises(SchemaMismatch):
             stable.views.advance("pets:1", 3, 5, [pet("b"), RowWrite("ghosts", {"id": "a"}, {"x": 1})])
-        with pytest.raises(ValueError):
+        with pytest.raises(ValueError, match="cannot be stored"):
             stable.views.advance("pets:1", 3, 5, [pet("b"), pet("c", version=2**70)])
         assert stable.views.position("pets:1") == 3
         assert [row["pet_id"] for row in pets(stable)] == ["a"]

@@ -16,7 +16,7 @@ from typing import Final
 from weakref import WeakSet
 
 from nexus.adapters.stores.sqlite import schema
-from nexus.adapters.stores.sqlite.faults import is_passing, unavailable
+from nexus.adapters.stores.sqlite.faults import is_kept_out, is_passing, unavailable
 from nexus.domain.errors import StoreUnavailable
 from nexus.domain.ports import Table
 
@@ -53,6 +53,7 @@ class Database:
         self.announced = 0
         """Counts this process's announcements."""
         self._idle: list[sqlite3.Connection] = []
+        self._kept = _IDLE
         self._used = 0
         self._forking = False
         self._closed = False
@@ -147,7 +148,7 @@ class Database:
         with self._free:
             self._used -= 1
             if connection is not None:
-                if self._closed or len(self._idle) >= _IDLE:
+                if self._closed or len(self._idle) >= self._kept:
                     connection.close()
                 else:
                     self._idle.append(connection)
@@ -160,20 +161,24 @@ class Database:
 
     def _open(self) -> sqlite3.Connection:
         try:
-            if not self.readonly and not self._is_prepared:
-                schema.make_file(self.path)
-            connection = self._connect("ro" if self.readonly else "rw")
+            if not self.readonly:
+                if not self._is_prepared:
+                    schema.make_file(self.path)
+                return self._connect("rw")
             try:
-                self._prepare(connection)
-            except BaseException:
-                connection.close()
-                raise
+                return self._connect("ro")
+            except sqlite3.OperationalError as error:
+                if not is_kept_out(error) or not self._is_at_rest():
+                    raise
+                # Even reading needs a file of locks beside the store. Where none can be made, and no writer left
+                # anything behind, the file is read as it lies there, anew for each question.
+                self._kept = 0
+                return self._connect("ro&immutable=1")
         except (sqlite3.Error, OSError) as error:
             raise unavailable(error, self.path) from error
-        return connection
 
     def _connect(self, mode: str) -> sqlite3.Connection:
-        return sqlite3.connect(
+        connection = sqlite3.connect(
             f"{self.path.as_uri()}?mode={mode}",
             uri=True,
             timeout=self._busy_seconds,
@@ -181,6 +186,16 @@ class Database:
             check_same_thread=False,
             cached_statements=256,
         )
+        try:
+            self._prepare(connection)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _is_at_rest(self) -> bool:
+        wal = self.path.with_name(self.path.name + "-wal")
+        return not wal.exists() or wal.stat().st_size == 0
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
         if self.readonly:

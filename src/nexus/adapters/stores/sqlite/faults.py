@@ -35,6 +35,11 @@ def is_passing(error: sqlite3.Error) -> bool:
     return _code(error) in _PASSING
 
 
+def is_kept_out(error: sqlite3.Error) -> bool:
+    """Whether the file or its folder may not be written to."""
+    return _code(error) in {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN}
+
+
 def unavailable(error: sqlite3.Error | OSError, path: Path) -> StoreError:
     """The store's error for a failure of SQLite or of the file system. Names the file, never a statement."""
     if isinstance(error, OSError):

@@ -17,6 +17,11 @@ from nexus.domain.values import to_text
 VERSION: Final = 1
 """Number of the newest file in `migrations`; SQLite keeps a file's own in `user_version`."""
 APPLICATION_ID: Final = 0x4E584553
+_MARKS: Final = (
+    "SELECT (SELECT user_version FROM pragma_user_version), (SELECT application_id FROM pragma_application_id),"
+    " (SELECT count(*) FROM sqlite_master)"
+)
+"""One statement, so one moment: another process may be making the schema right now."""
 _MIGRATIONS: Final = Path(__file__).with_name("migrations")
 
 
@@ -44,10 +49,8 @@ def use_wal(connection: sqlite3.Connection) -> None:
 
 def check(connection: sqlite3.Connection, path: Path) -> int:
     """The file's schema version; raises for another program's file and for a newer Nexus's."""
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    (application,) = connection.execute("PRAGMA application_id").fetchone()
+    version, application, others = connection.execute(_MARKS).fetchone()
     if application != APPLICATION_ID:
-        (others,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
         if application or others:
             raise StoreUnavailable(
                 f"The file {path} is another program's database",
