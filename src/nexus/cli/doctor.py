@@ -102,6 +102,7 @@ def _providers(session: Session) -> Iterator[Finding]:
     default: str | None = None
     try:
         default = registry.default()
+        registry.get(default)
         yield Finding("default provider", True, default)
     except ConfigurationError as error:
         yield Finding("default provider", False, error.message, error.hint)

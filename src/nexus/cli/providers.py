@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -21,54 +22,63 @@ if TYPE_CHECKING:
 def providers(session: Session) -> None:
     """Show what each provider can do, and which of them can be used here."""
     registry = session.registry
-    found: dict[str, tuple[Capabilities | None, str, str]] = {}
+    found = []
     for name in registry.names():
         try:
-            found[name] = (registry.get(name).capabilities, "", "")
+            found.append(_Seen(name, registry.get(name).capabilities))
         except ConfigurationError as error:
-            found[name] = (None, error.message, error.hint)
+            found.append(_Seen(name, registry.declared(name), error.message, error.hint))
     output = session.output
     if output.json:
-        output.value({"providers": [_as_dict(name, *seen) for name, seen in found.items()]})
+        output.value({"providers": [seen.as_dict() for seen in found]})
         return
     if output.quiet:
-        for name, (capabilities, _, _) in found.items():
-            if capabilities is not None:
-                output.line(name)
+        for seen in found:
+            if seen.configured:
+                output.line(seen.name)
         return
-    rows = [
-        [name, *_row(capabilities)] if capabilities is not None else [name, f"not available: {why}", *[""] * 6]
-        for name, (capabilities, why, _) in found.items()
-    ]
-    columns = ["PROVIDER", "LANGUAGES", "PAUSE KEEPS", "NETWORK", "LIMITS", "OWN TTL", "FILES", "GPU"]
-    output.table(columns, rows)
-    for name, (_, _, hint) in found.items():
-        if hint:
-            output.hint(f"{name}: {hint}")
+    columns = ["PROVIDER", "CONFIGURED", "LANGUAGES", "COMMANDS", "PAUSE KEEPS", "NETWORK", "LIMITS", "OWN TTL", "GPU"]
+    output.table(columns, [[seen.name, "yes" if seen.configured else "no", *_row(seen.capabilities)] for seen in found])
+    for seen in found:
+        if not seen.configured:
+            output.line(f"{seen.name}: {seen.why}. {seen.hint}".rstrip())
 
 
-def _row(capabilities: Capabilities) -> list[str]:
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """A provider, or why it cannot be used."""
+
+    name: str
+    capabilities: Capabilities | None
+    why: str = ""
+    hint: str = ""
+
+    @property
+    def configured(self) -> bool:
+        return not self.why
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "configured": self.configured,
+            "reason": self.why or None,
+            "hint": self.hint or None,
+            "capabilities": None if self.capabilities is None else asdict(self.capabilities),
+        }
+
+
+def _row(capabilities: Capabilities | None) -> list[str]:
+    if capabilities is None:
+        return [""] * 7
     pauses = {"none": "cannot pause", "filesystem": "files", "memory": "files and processes"}
     longest = capabilities.max_ttl_seconds
     own = "yes" if capabilities.native_ttl else "no"
     return [
-        ", ".join(capabilities.languages) + (", commands" if capabilities.argv else ""),
+        ", ".join(capabilities.languages),
+        "yes" if capabilities.argv else "no",
         pauses[capabilities.pause],
         ", ".join(capabilities.network),
         ", ".join(capabilities.limits) or "none",
         own if longest is None else f"{own}, at most {duration(longest)}",
-        "yes" if capabilities.files else "no",
         "yes" if capabilities.gpu else "no",
     ]
-
-
-def _as_dict(name: str, capabilities: Capabilities | None, why: str, hint: str) -> dict[str, Any]:
-    from dataclasses import asdict
-
-    return {
-        "name": name,
-        "available": capabilities is not None,
-        "reason": why or None,
-        "hint": hint or None,
-        "capabilities": None if capabilities is None else asdict(capabilities),
-    }

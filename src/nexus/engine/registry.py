@@ -77,6 +77,17 @@ class Providers:
                 continue
         return result
 
+    def declared(self, name: str) -> Capabilities | None:
+        """What a built-in provider can do, also where it cannot be made for want of an extra or a key."""
+        target = BUILT_IN.get(name)
+        if target is None:
+            return None
+        try:
+            found = getattr(import_module(target.partition(":")[0]), "CAPABILITIES", None)
+        except ImportError:
+            return None
+        return found if isinstance(found, Capabilities) else None
+
     def close(self) -> None:
         with self._lock:
             for provider in self._made.values():

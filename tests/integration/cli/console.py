@@ -12,10 +12,10 @@ import subprocess
 import sys
 import termios
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from click.testing import CliRunner
 
@@ -184,3 +184,18 @@ def _drain(descriptor: int) -> bytes:
                 return bytes(seen)
             seen += data
     raise TimeoutError(f"the terminal was not let go; so far: {bytes(seen)!r}")
+
+
+def reading(stream: IO[bytes]) -> Iterator[bytes]:
+    """Lines of a process's output; raises `TimeoutError` when none comes for long."""
+    descriptor, held = stream.fileno(), b""
+    while True:
+        while b"\n" not in held:
+            if not select.select([descriptor], [], [], PATIENCE)[0]:
+                raise TimeoutError(f"no line came; so far: {held!r}")
+            data = os.read(descriptor, 65536)
+            if not data:
+                return
+            held += data
+        line, _, held = held.partition(b"\n")
+        yield line
