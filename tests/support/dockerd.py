@@ -118,7 +118,8 @@ def shared_engine() -> Iterator[Engine]:
             fcntl.flock(starting, fcntl.LOCK_EX)
             engine = Engine(root)
             if not engine.answers():
-                _spawn_keeper(root)
+                _check_tools()
+                subprocess.run([sys.executable, "-I", __file__, "detach", str(root)], check=True)
                 engine.wait_ready()
                 _remove_leftovers(engine)
         yield engine
@@ -137,6 +138,7 @@ def private_engine(*arguments: str) -> Iterator[Engine]:
     """An engine for one test that restarts or breaks it; empty, and removed with its data afterwards."""
     with tempfile.TemporaryDirectory(prefix="nexus-engine-") as folder:
         root = Path(folder)
+        _check_tools()
         with (root / "users.lock").open("a") as users:
             fcntl.flock(users, fcntl.LOCK_SH)
             keeper = _spawn_keeper(root, *arguments)
@@ -148,12 +150,15 @@ def private_engine(*arguments: str) -> Iterator[Engine]:
                 keeper.wait(timeout=START_SECONDS)
 
 
-def _spawn_keeper(root: Path, *arguments: str) -> subprocess.Popen[bytes]:
+def _check_tools() -> None:
     missing = [name for name in ("dockerd", "containerd", "iptables", "ip", "unshare") if not shutil.which(name)]
     if missing:
         raise EngineFailed(f"{', '.join(missing)} not found; install with: {INSTALL_HINT}")
     if os.geteuid() != 0:
         raise EngineFailed("a private Docker engine needs root (it makes namespaces and mounts): run as root")
+
+
+def _spawn_keeper(root: Path, *arguments: str) -> subprocess.Popen[bytes]:
     with (root / "keeper.log").open("wb") as log:
         return subprocess.Popen(
             [sys.executable, "-I", __file__, "keep", str(root), *arguments],
@@ -324,6 +329,9 @@ def main(arguments: list[str]) -> int:
     match arguments:
         case ["keep", root, *rest]:
             keep(Path(root), rest)
+        case ["detach", root]:
+            _spawn_keeper(Path(root))
+            os._exit(0)  # whoever asked must not be its parent: it outlives them
         case ["init", root, *rest]:
             init = Init(Path(root), rest)
             init.prepare()

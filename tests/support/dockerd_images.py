@@ -24,9 +24,9 @@ import docker.errors
 from tests.support.dockerd import INSTALL_HINT, Engine, EngineFailed
 
 FULL = ("base-files", "bash", "dash", "coreutils", "findutils", "grep", "sed", "procps", "python3", "nodejs")
-FULL += ("python3-pandas", "python3-numpy")
-SMALL = ("base-files", "bash", "dash", "coreutils", "python3")
-BARE = ("base-files", "bash", "dash", "coreutils")
+FULL += ("python3-pandas", "python3-numpy", "util-linux")
+SMALL = ("base-files", "bash", "dash", "coreutils", "util-linux", "python3")
+BARE = ("base-files", "bash", "dash", "coreutils", "util-linux")
 """Without Python: what makes the provider fall back to plain exec."""
 
 MERGED = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")

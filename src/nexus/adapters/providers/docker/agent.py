@@ -284,6 +284,10 @@ class AgentInside:
         with self._link() as link:
             link.extend(expires_at)
 
+    def time_left(self) -> float | None:
+        with self._link() as link:
+            return link.time_left()
+
     # --- files -----------------------------------------------------------------------------------------------------
     def read_file(self, path: str, limit: int) -> Iterator[bytes]:
         with self._link() as link:

@@ -149,6 +149,9 @@ class Bare:
         if self._stored() is None:
             raise NotSetUp
 
+    def time_left(self) -> float | None:
+        return None
+
     def close(self) -> None:
         """It holds nothing between calls."""
 

@@ -188,6 +188,10 @@ class DockerProvider:
     def _extend(self, handle: Handle, expires_at: datetime) -> None:
         self._in(handle, lambda inside: inside.extend(expires_at))
 
+    def time_left(self, ref: Ref) -> float | None:
+        """Seconds until the sandbox ends by itself; None when it does not."""
+        return self._in(Handle.from_ref(ref), lambda inside: inside.time_left())
+
     def read_file(self, ref: Ref, path: str, *, limit: int) -> Iterator[bytes]:
         handle = Handle.from_ref(ref)
         chunks = self._in(handle, lambda inside: _started(inside.read_file(path, limit)))
