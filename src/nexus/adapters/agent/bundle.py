@@ -18,7 +18,8 @@ from types import CodeType
 
 PACKAGE = "nexus.adapters.agent.guest"
 MODULES = (
-    "frames", "kernel", "sweep", "confine", "fileops", "script", "zygote", "child", "languages", "run", "server", "prepare", "main",
+    "frames", "kernel", "sweep", "confine", "fileops", "script", "zygote", "child", "languages", "peers", "operation", "nursery",
+    "server", "prepare", "main",
 )  # fmt: skip
 """In the order in which they need each other."""
 LENGTH = struct.Struct("=I")

@@ -7,7 +7,6 @@ No thread of its own: of the threads that wait for an answer, one reads and hand
 from __future__ import annotations
 
 import contextlib
-import os
 import threading
 import time
 from collections import deque
@@ -51,16 +50,11 @@ class _Channel:
 
 
 class AgentLink:
-    """A client session. Methods block and may be called from several threads at once.
+    """A connection to an agent. Methods block and may be called from several threads at once."""
 
-    `payload` limits the bytes per frame that is sent, for streams that others write to as well.
-    """
-
-    def __init__(self, stream: ByteStream, *, payload: int = frames.MAX_PAYLOAD, shared: bool = False) -> None:
+    def __init__(self, stream: ByteStream) -> None:
         self._stream = stream
-        self._payload = payload
-        self._session = os.urandom(8)
-        self._parser = frames.Parser(resync=shared)
+        self._parser = frames.Parser()
         self._channels: dict[int, _Channel] = {}
         self._numbers = 0
         self._condition = threading.Condition()
@@ -87,9 +81,9 @@ class AgentLink:
 
     # --- operations ---
 
-    def hello(self, lease: int = 0, *, within: float = ANSWER_TIME) -> dict[str, object]:
-        """Who is there. With `lease`, runs of this session end when nothing was heard of it for so many seconds."""
-        return self._ask(frames.HELLO, {"lease": lease}, frames.WELCOME, within)
+    def hello(self, *, within: float = ANSWER_TIME) -> dict[str, object]:
+        """Who is there."""
+        return self._ask(frames.HELLO, {}, frames.WELCOME, within)
 
     def setup(self, env: Mapping[str, str], expires_at: datetime | None = None) -> bool:
         """Give an agent that awaits it the environment of all runs and its deadline. True: it had been set up."""
@@ -101,8 +95,8 @@ class AgentLink:
         except (UnicodeEncodeError, TypeError) as error:
             raise InvalidInput(f"The environment cannot be sent: {error}") from None
         with self._open() as channel:
-            parts = frames.frames(frames.SETUP, self._session, channel.number, packed, self._payload)
-            parts.append(frames.frame(frames.END, self._session, channel.number))
+            parts = frames.frames(frames.SETUP, channel.number, packed)
+            parts.append(frames.frame(frames.END, channel.number))
             try:
                 self._send(b"".join(parts))
             except OSError as error:
@@ -110,7 +104,7 @@ class AgentLink:
             return self._expect(channel, frames.DONE).get("known") is True
 
     def ping(self, *, within: float = ANSWER_TIME) -> None:
-        """The agent answers; also renews the session's lease. Raises AgentSilent after `within` seconds."""
+        """The agent answers. Raises AgentSilent after `within` seconds."""
         self._ask(frames.PING, {}, within=within)
 
     def extend(self, expires_at: datetime) -> None:
@@ -142,7 +136,7 @@ class AgentLink:
     def quit(self) -> None:
         """End the sandbox; returns at once."""
         with self._open() as channel:
-            self._send(frames.frame(frames.QUIT, self._session, channel.number, frames.pack({})))
+            self._send(frames.frame(frames.QUIT, channel.number, frames.pack({})))
 
     def run(
         self, request: RunRequest, on_output: OutputSink | None = None, on_accepted: Callable[[], None] | None = None
@@ -183,13 +177,11 @@ class AgentLink:
                     total += len(chunk)
                     if total > limit:
                         raise InvalidInput(f"The file is larger than {limit} bytes", limit=limit)
-                    self._send(
-                        b"".join(frames.frames(frames.DATA, self._session, channel.number, chunk, self._payload))
-                    )
+                    self._send(b"".join(frames.frames(frames.DATA, channel.number, chunk)))
             except BaseException:
                 self._stop(channel)
                 raise
-            self._send(frames.frame(frames.END, self._session, channel.number))
+            self._send(frames.frame(frames.END, channel.number))
             size = self._expect(channel, frames.DONE).get("size")
             return size if isinstance(size, int) else total
 
@@ -219,8 +211,8 @@ class AgentLink:
                 raise InvalidInput(f"{what} is larger than {most} bytes", limit=most)
         parts = []
         for kind, data in ((frames.RUN, packed), (frames.CODE, code), (frames.DATA, stdin)):
-            parts += frames.frames(kind, self._session, number, data, self._payload)
-        parts.append(frames.frame(frames.END, self._session, number))
+            parts += frames.frames(kind, number, data)
+        parts.append(frames.frame(frames.END, number))
         return b"".join(parts)
 
     def _follow(
@@ -275,7 +267,7 @@ class AgentLink:
     def _stop(self, channel: _Channel) -> None:
         """End the operation on this channel and wait until it is dead."""
         try:
-            self._send(frames.frame(frames.STOP, self._session, channel.number))
+            self._send(frames.frame(frames.STOP, channel.number))
             deadline = time.monotonic() + RUN_GRACE
             while self._receive(channel, deadline)[0] not in (frames.EXITED, frames.DONE, frames.ERROR):
                 pass
@@ -373,10 +365,10 @@ class AgentLink:
             payload = frames.pack(fields)
         except UnicodeEncodeError as error:
             raise InvalidInput(f"Not valid text: {error}") from None
-        if len(payload) > self._payload:
+        if len(payload) > frames.MAX_PAYLOAD:
             raise InvalidInput("A value is too long")
         try:
-            self._send(frames.frame(kind, self._session, channel.number, payload))
+            self._send(frames.frame(kind, channel.number, payload))
         except OSError as error:
             self._break(str(error))
             raise ProviderUnavailable("The connection to the sandbox broke") from error
@@ -426,9 +418,8 @@ class AgentLink:
             return
         if not data:
             self._break("the sandbox closed it")
-        for kind, session, number, payload in found:
-            if session == self._session:
-                self._deliver(kind, number, payload)
+        for kind, number, payload in found:
+            self._deliver(kind, number, payload)
 
     def _deliver(self, kind: int, number: int, payload: bytes) -> None:
         with self._condition:

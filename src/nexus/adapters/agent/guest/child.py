@@ -9,6 +9,9 @@ import time
 from nexus.adapters.agent.guest import frames, zygote
 
 _READ = 65536
+_DRAIN_ROUNDS = 64
+PIPES = ("stdin", "stdout", "stderr", "report")
+"""The pipes that the agent watches."""
 
 
 def now() -> float:
@@ -17,12 +20,13 @@ def now() -> float:
 
 
 class Child:
-    """One program: what it wrote and how it ended. `folder` holds its source and goes with it."""
+    """One program: what it wrote and how it ended. It is forked first and told what to become later."""
 
-    def __init__(self, slot: int, folder: str) -> None:
+    def __init__(self, slot: int) -> None:
         self.slot = slot
-        self.folder = folder
-        self.stdin = self.stdout = self.stderr = self.report = self.extra = -1
+        self.folder = ""
+        """Where its source is; goes with it."""
+        self.spec = self.stdin = self.stdout = self.stderr = self.report = -1
         self.gone = False
         """Nothing of it is alive, and the zygote has reaped it."""
         self.status: int | None = None
@@ -35,27 +39,20 @@ class Child:
         """No process of it is alive."""
         return self.gone or self.status is not None or self.failure != 0
 
-    def start(self, control: _socket.socket, spec: dict[str, object], with_stdin: bool, with_extra: bool) -> None:
+    def fork(self, control: _socket.socket) -> None:
         """Have the zygote fork it. Raises OSError when there are no descriptors left; then nothing has started."""
         theirs = []
         try:
-            described = os.memfd_create("spec", os.MFD_CLOEXEC)
-            theirs.append(described)
-            os.write(described, frames.pack(spec))
-            if with_stdin:
-                read, self.stdin = os.pipe2(os.O_CLOEXEC)
-                os.set_blocking(self.stdin, False)
-            else:
-                read = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
-            theirs.append(read)
-            for name in ("stdout", "stderr", "report"):
-                mine, write = os.pipe2(os.O_CLOEXEC)
-                theirs.append(write)
-                os.set_blocking(mine, False)
-                setattr(self, name, mine)
-            if with_extra:
-                read, self.extra = os.pipe2(os.O_CLOEXEC)
+            for name in ("spec", "stdin"):
+                read, write = os.pipe2(os.O_CLOEXEC)
                 theirs.append(read)
+                setattr(self, name, write)
+            for name in ("stdout", "stderr", "report"):
+                read, write = os.pipe2(os.O_CLOEXEC)
+                theirs.append(write)
+                setattr(self, name, read)
+                os.set_blocking(read, False)
+            os.set_blocking(self.stdin, False)
             zygote.send(control, zygote.START, self.slot, 0, theirs)
         except OSError:
             self.close()
@@ -63,6 +60,30 @@ class Child:
         finally:
             for descriptor in theirs:
                 os.close(descriptor)
+
+    def become(self, spec: dict[str, object], extra: bytes | None = None, more: bool = False) -> None:
+        """Tell it what to become. `extra` is what the program finds at descriptor 3, `more` that some will follow."""
+        body = frames.pack({**spec, "extra": extra is not None})
+        self._write(zygote.LENGTH.pack(len(body)) + body + (extra or b""))
+        if not more:
+            self.end_spec()
+
+    def hand_over(self, extra: bytes) -> None:
+        """The rest of what the program reads from descriptor 3."""
+        self._write(extra)
+        self.end_spec()
+
+    def end_spec(self) -> None:
+        os.close(self.spec)
+        self.spec = -1
+
+    def _write(self, data: bytes) -> None:
+        view = memoryview(data)
+        try:
+            while view:
+                view = view[os.write(self.spec, view) :]
+        except BrokenPipeError:
+            pass  # it has died meanwhile, which its report will tell
 
     def read_report(self) -> None:
         """Take the report of the run's init, if it is there."""
@@ -75,8 +96,30 @@ class Child:
         if len(data) == zygote.STATUS.size:
             (self.status,) = zygote.STATUS.unpack(data)
 
+    def left_in(self, name: str) -> list[bytes]:
+        """What is still in a pipe of a program that has ended.
+
+        Not until the pipe's end: who passed its descriptor to another run would keep this one open. Nor for ever: that
+        other may be writing.
+        """
+        found = []
+        for _ in range(_DRAIN_ROUNDS):
+            data = self.read(name)
+            if not data:
+                break
+            found.append(data)
+        return found
+
+    def read(self, name: str) -> bytes | None:
+        """Up to 64 KiB of "stdout" or "stderr"; None when there is nothing yet, b"" at the end."""
+        descriptor = getattr(self, name)
+        try:
+            return os.read(descriptor, _READ) if descriptor >= 0 else None
+        except BlockingIOError:
+            return None
+
     def close(self) -> None:
-        for name in ("stdin", "stdout", "stderr", "report", "extra"):
+        for name in ("spec", *PIPES):
             descriptor = getattr(self, name)
             if descriptor >= 0:
                 os.close(descriptor)
@@ -88,11 +131,3 @@ class Child:
                 os.unlink(self.folder + "/" + name)
             os.rmdir(self.folder)
             self.folder = ""
-
-
-def read_some(descriptor: int) -> bytes | None:
-    """Up to 64 KiB; None when there is nothing yet, b"" at the end."""
-    try:
-        return os.read(descriptor, _READ)
-    except BlockingIOError:
-        return None

@@ -1,16 +1,14 @@
 """The agent's wire protocol: frames, the field codec, and what each message means. Shared by both ends.
 
-Frame: a 20-byte header (big-endian: magic ``NX`` + version byte, kind u8, session 8 bytes, channel u32, length u32) and a payload of
-at most 64 KiB. A **session** is one client (8 random bytes), a **channel** one operation of it, numbered by the client. Both are in
-every frame, so several operations share a connection, and several clients can share one broadcast stream (a container's
-attach): each ignores frames of other sessions. Frames of up to 4096 bytes (`ATOMIC_PAYLOAD`) written at once are not torn by a pipe.
+Frame: a 12-byte header (big-endian: magic ``NX`` + version byte, kind u8, channel u32, length u32) and a payload of at most
+64 KiB. A **channel** is one operation, numbered by the client, so that several operations share a connection.
 
 Payloads are *fields* (`pack`/`unpack`) or, for CODE, DATA, STDOUT, STDERR, CONTENT, plain bytes.
 
 Client to agent, and the answers on the same channel. Any request may be answered by ERROR {code, message} instead.
 
 =======  ==========================================================  ================================================
-HELLO    {lease: s}                                                  WELCOME {version, boot, containment, python, ttl, ready}
+HELLO    {}                                                          WELCOME {version, boot, containment, python, ttl, ready}
 SETUP    {env, ttl?: ms}; may be cut over several frames, then END   DONE {known}: whether it was set up before
 RUN      {id, timeout: ms, language, argv?, mode, env, ttl?: ms}     nothing yet; may be cut over several RUN frames
 CODE     source bytes, after RUN, any number                         nothing
@@ -28,11 +26,10 @@ QUIT     {}: ends the sandbox                                        end of the 
 EXITED is {code, signal, timed_out, oom, stopped, stdout, stderr, us}: `code` is the program's own (0-255) unless `signal` is not 0;
 `stdout` and `stderr` count all bytes written, those beyond the cap included; at most `OUTPUT_CAP` bytes per stream are sent.
 
-Promises. An agent that awaits its SETUP does nothing before it (ERROR `unready`), and heeds only the first one.
-Nothing runs before END. An execution id is claimed at END and runs at most once: a second END answers ERROR `seen`, as does
-an id that was cancelled before it came. ACCEPTED comes before the program starts. A connection that closes, and a session
-with a lease from which nothing was heard for that long, take their runs with them. When EXITED is sent, every process of the run
-is dead. All times are durations, so clocks need not agree.
+Promises. An agent that awaits its SETUP does nothing before it (ERROR `unready`), and heeds only the first one. Nothing runs
+before END. An execution id is claimed at END and runs at most once: a second END answers ERROR `seen`, as does an id that was
+cancelled before it came. ACCEPTED comes before any output. A connection that closes takes its runs with it. When EXITED is
+sent, every process of the run is dead. All times are durations, so clocks need not agree.
 
 ERROR codes: `seen`, `busy` (no room for another run now; nothing happened), `unready`, `invalid`, `unsupported`, `not_found`, `too_large`, `refused`
 (a device, a FIFO, a folder, no permission), `failed`.
@@ -43,9 +40,8 @@ from __future__ import annotations
 import struct
 
 MAGIC = b"NX\x01"
-HEADER = struct.Struct(">3sB8sII")
+HEADER = struct.Struct(">3sBII")
 MAX_PAYLOAD = 65536
-ATOMIC_PAYLOAD = 4096 - HEADER.size
 OUTPUT_CAP = 1024 * 1024
 MAX_CODE = 16 * 1024 * 1024
 MAX_STDIN = 16 * 1024 * 1024
@@ -58,45 +54,36 @@ class Malformed(Exception):
     """The peer sent what the protocol does not allow."""
 
 
-def frame(kind: int, session: bytes, channel: int, payload: bytes = b"") -> bytes:
+def frame(kind: int, channel: int, payload: bytes = b"") -> bytes:
     """One frame as bytes."""
-    return HEADER.pack(MAGIC, kind, session, channel, len(payload)) + payload
+    return HEADER.pack(MAGIC, kind, channel, len(payload)) + payload
 
 
-def frames(kind: int, session: bytes, channel: int, data: bytes, size: int = MAX_PAYLOAD) -> list[bytes]:
+def frames(kind: int, channel: int, data: bytes) -> list[bytes]:
     """As many frames as `data` needs; none for none."""
-    return [frame(kind, session, channel, data[i : i + size]) for i in range(0, len(data), size)]
+    return [frame(kind, channel, data[i : i + MAX_PAYLOAD]) for i in range(0, len(data), MAX_PAYLOAD)]
 
 
 class Parser:
-    """Turns received bytes into frames; holds at most one incomplete frame.
+    """Turns received bytes into frames; holds at most one incomplete frame."""
 
-    With `resync`, bytes that are no frame are skipped up to the next one (streams that others may write to); without, they are
-    `Malformed`.
-    """
-
-    def __init__(self, resync: bool = False) -> None:
+    def __init__(self) -> None:
         self._buffer = bytearray()
-        self._resync = resync
 
-    def feed(self, data: bytes) -> list[tuple[int, bytes, int, bytes]]:
-        """The frames that are now complete, as (kind, session, channel, payload)."""
+    def feed(self, data: bytes) -> list[tuple[int, int, bytes]]:
+        """The frames that are now complete, as (kind, channel, payload). Raises Malformed for what is no frame."""
         buffer = self._buffer
         buffer += data
         found = []
         start = 0
         while len(buffer) - start >= HEADER.size:
-            magic, kind, session, channel, length = HEADER.unpack_from(buffer, start)
+            magic, kind, channel, length = HEADER.unpack_from(buffer, start)
             if magic != MAGIC or length > MAX_PAYLOAD:
-                if not self._resync:
-                    raise Malformed("not a frame")
-                at = buffer.find(MAGIC, start + 1)
-                start = at if at >= 0 else len(buffer) - len(MAGIC) + 1
-                continue
+                raise Malformed("not a frame")
             end = start + HEADER.size + length
             if len(buffer) < end:
                 break
-            found.append((kind, session, channel, bytes(buffer[start + HEADER.size : end])))
+            found.append((kind, channel, bytes(buffer[start + HEADER.size : end])))
             start = end
         del buffer[:start]
         return found

@@ -51,17 +51,18 @@ def find(program: str, path: str) -> str | None:
     return None
 
 
-def command(language: str, fresh: bool, source: str, path: str) -> list[str] | None:
-    """The arguments that run `source` (a path); [] for python in a warm interpreter, None for a language that is not there."""
+def program(language: str, fresh: bool, path: str) -> list[str] | None:
+    """The program that runs source text, to which its path is added (node reads it from descriptor 3 instead).
+
+    [] for python in a warm interpreter; None for a language that is not there.
+    """
     if language == "python":
-        return [sys.executable, "-c", script_text(), source] if fresh else []
+        return [sys.executable, "-c", script_text()] if fresh else []
     if language == "bash":
         bash = find("bash", path)
-        return [bash, source] if bash else None
-    if language == "javascript":
-        node = find("node", path)
-        return [node, "-e", _NODE] if node else None
-    return None
+        return [bash] if bash else None
+    node = find("node", path)
+    return [node, "-e", _NODE] if node else None
 
 
 def script_text() -> str:

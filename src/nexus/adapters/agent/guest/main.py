@@ -43,7 +43,7 @@ def local(config: dict[str, object], birth: int, script_text: str) -> None:
     if os.read(birth, 1) != GO:
         os._exit(1)
     os.close(birth)
-    _serve(config, control, pid, accepting, None)
+    _serve(config, control, pid, accepting)
 
 
 def container(config: dict[str, object], script_text: str) -> None:
@@ -63,7 +63,7 @@ def container(config: dict[str, object], script_text: str) -> None:
         listener = _listen(str(config["socket"]))
     except OSError:
         os._exit(NO_PLACE)
-    _serve(config, control, pid, listener, None)
+    _serve(config, control, pid, listener)
 
 
 def _listen(path: str) -> _socket.socket:
@@ -111,10 +111,9 @@ def _serve(
     config: dict[str, object],
     control: _socket.socket,
     zygote_pid: int,
-    listener: _socket.socket | None,
-    shared: tuple[int, int] | None,
+    listener: _socket.socket,
 ) -> None:
-    server.Server(config, confine.Rules(config), control, zygote_pid, listener, shared).serve()
+    server.Server(config, confine.Rules(config), control, zygote_pid, listener).serve()
     os._exit(0)
 
 

@@ -24,8 +24,9 @@ MESSAGE = struct.Struct("=BIi")
 START, KILL = 1, 2
 FAILED, GONE = 3, 4
 STATUS = struct.Struct("=i")
-SPEC, STDIN, STDOUT, STDERR, REPORT, EXTRA = range(6)
-"""The descriptors that come with START, in this order; EXTRA is optional and becomes descriptor 3 of the program."""
+LENGTH = struct.Struct("=I")
+SPEC, STDIN, STDOUT, STDERR, REPORT = range(5)
+"""The descriptors that come with START, in this order. The program's spec comes later, through the first."""
 
 
 def receive(control: _socket.socket) -> tuple[tuple[int, int, int] | None, list[int]]:
@@ -155,12 +156,16 @@ def _program(rules: confine.Rules, fds: list[int]) -> str | None:
     placed = False
     try:
         signals.signal(signals.SIGTERM, signals.SIG_DFL)
-        spec = _read_spec(fds[SPEC])
+        spec = _read_spec(
+            fds[SPEC]
+        )  # as nobody whom a user's process could touch; for a child ahead of time, a long wait
+        if spec is None:
+            os._exit(0)
         argv, env, limit = spec["argv"], spec["env"], spec["limit"]
         assert isinstance(env, dict)
         assert isinstance(argv, list)
         assert isinstance(limit, int)
-        confine.place(fds[STDIN : STDERR + 1], fds[EXTRA:])
+        confine.place(fds[STDIN : STDERR + 1], [fds[SPEC]] if spec["extra"] else [])
         placed = True
         confine.become_user(rules, bool(argv))
         os.environ.clear()
@@ -193,8 +198,23 @@ def _execute(argv: list[str], env: dict[str, str]) -> None:
     os._exit(code)
 
 
-def _read_spec(descriptor: int) -> dict[str, object]:
-    return frames.unpack_dict(os.pread(descriptor, os.fstat(descriptor).st_size, 0))
+def _read_spec(descriptor: int) -> dict[str, object] | None:
+    """The spec, and not a byte of what follows it; None when none came."""
+    head = _read_all(descriptor, LENGTH.size)
+    if head is None:
+        return None
+    body = _read_all(descriptor, LENGTH.unpack(head)[0])
+    return None if body is None else frames.unpack_dict(body)
+
+
+def _read_all(descriptor: int, size: int) -> bytes | None:
+    data = b""
+    while len(data) < size:
+        part = os.read(descriptor, size - len(data))
+        if not part:
+            return None
+        data += part
+    return data
 
 
 def _explain(fds: list[int], error: BaseException) -> None:

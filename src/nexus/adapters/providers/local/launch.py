@@ -26,7 +26,8 @@ USER = 1000
 _FIRST_HOST_UID, _HOST_UIDS = 1_610_612_736, 1 << 28
 """Host uids of users inside, as root: the upper end of the range that systemd keeps for containers (524288 to 1879048191)."""
 _START_SECONDS = 20.0
-_AGENT_PROCESSES = 4
+_AGENT_PROCESSES = 24
+"""Processes and threads that are not the user's: the agent, its zygote, the waiting child, a waiting node with its dozen."""
 _MIB = 1024 * 1024
 _READY, _GO = b"R", b"G"
 _SHELL = 'exec "$@" >/dev/null 2>>"$LOG" </dev/null &'
