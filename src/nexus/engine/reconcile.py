@@ -115,15 +115,20 @@ class Reconciler:
             recorded = self._streams.execute(state.sandbox_id, command, cause, expected=state.version)
             report.lost.append(state.sandbox_id)
             return recorded.state
+        state = self._put_right(state, provider, seen, report)
+        if seen.incarnation and state.incarnation and seen.incarnation != state.incarnation:
+            state = self._restarted(state, seen, cause, report)
+        return state
+
+    def _put_right(self, state: Sandbox, provider: Provider, seen: Observed, report: Report) -> Sandbox:
+        """What was paused or resumed behind our back becomes again what the log says."""
         if seen.condition == "paused" and state.state is SandboxState.ACTIVE:
             state = self._drift(state, "paused", "it was paused behind our back; resumed", report)
             end = state.expires_at or self._streams.store.now()
-            provider.resume(self._effects.spec(state, state.generation, end), ref)
+            provider.resume(self._effects.spec(state, state.generation, end), seen.ref)
         elif seen.condition == "running" and state.state is SandboxState.PAUSED:
             state = self._drift(state, "resumed", "it was resumed behind our back; paused again", report)
-            provider.pause(ref, lambda _ref: None)
-        if seen.incarnation and state.incarnation and seen.incarnation != state.incarnation:
-            state = self._restarted(state, seen, cause, report)
+            provider.pause(seen.ref, lambda _ref: None)
         return state
 
     def _restarted(self, state: Sandbox, seen: Observed, cause: Cause, report: Report) -> Sandbox:

@@ -18,6 +18,7 @@ from nexus.domain.errors import (
     InvalidInput,
     NameTaken,
     OperationFailed,
+    ProviderError,
     ProviderUnsupported,
     SandboxBusy,
 )
@@ -199,7 +200,12 @@ class Engine:
 
     def stop(self, principal: Principal, reference: str) -> SandboxView:
         """Destroy the sandbox. Final; stopping what is stopped changes nothing."""
-        state = self._own(principal, reference, Action.STOP)
+        state = self._own(principal, reference, Action.STOP, settle=False)
+        try:
+            state = self.recovery.settle(state)
+        except ProviderError:
+            # What cannot be carried on now is overtaken by the stop.
+            state = self.streams.get(state.sandbox_id)
         return self._operate(
             state,
             Operation.STOP,
@@ -300,11 +306,11 @@ class Engine:
         self.close()
 
     # --- inside --------------------------------------------------------------------------------------------------
-    def _own(self, principal: Principal, reference: str, action: Action) -> Sandbox:
+    def _own(self, principal: Principal, reference: str, action: Action, *, settle: bool = True) -> Sandbox:
         """Resolve, load, authorize, and settle what is due for this one sandbox."""
         state = self.streams.get(self.resolve(principal, reference))
         authorize(principal, action, owner_of(state), reference)
-        return self.recovery.settle(state)
+        return self.recovery.settle(state) if settle else state
 
     def _operate(
         self,

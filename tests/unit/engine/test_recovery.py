@@ -237,6 +237,18 @@ def test_a_stop_that_cannot_reach_the_provider_is_carried_on_later(world: World)
     assert world.cloud.resources() == []
 
 
+def test_stop_overtakes_what_cannot_be_carried_on(world: World) -> None:
+    view = world.engine.create(ANN, "data")
+    world.engine.pause(ANN, "data")
+    with pytest.raises(Crash):
+        crashing_at(world, "resume.intent").resume(ANN, "data")
+    world.kill("doomed")
+    world.cloud.lose_answer("resume", when="before", times=None)
+    assert world.engine.stop(ANN, "data").status == "stopped"
+    assert world.story(view.sandbox_id)[-3:] == ["OperationTakenOver", "StopRequested", "SandboxStopped"]
+    assert world.cloud.resources() == []
+
+
 def test_two_stops_at_once_are_one(world: World) -> None:
     view = world.engine.create(ANN, "data")
     with pytest.raises(Crash):
