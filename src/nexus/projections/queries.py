@@ -72,16 +72,16 @@ class SandboxQueries:
             _one_of(where, params, "status", chosen)
         if provider is not None:
             where.append("provider = :provider")
-            params["provider"] = provider
+            params["provider"] = _wanted(provider, "provider")
         if name is not None:
             where.append("name = :name")
-            params["name"] = name
+            params["name"] = _wanted(name, "name")
         for number, (label, value) in enumerate(sorted((labels or {}).items())):
             where.append(
                 f"EXISTS (SELECT 1 FROM sandbox_labels l WHERE l.sandbox_id = sandboxes.sandbox_id"
                 f" AND l.name = :label{number} AND l.value = :value{number})"
             )
-            params[f"label{number}"], params[f"value{number}"] = label, value
+            params[f"label{number}"], params[f"value{number}"] = _wanted(label, "label"), _wanted(value, "label")
         question = [list(where), dict(params)]
         if cursor is not None:
             last = Cursor.from_text(cursor, question)
@@ -162,6 +162,16 @@ def _state(value: SandboxState | str) -> str:
     except ValueError:
         known = ", ".join(state.value for state in SandboxState)
         raise InvalidInput("There is no such state", hint=f"States: {known}.", field="state") from None
+
+
+def _wanted(value: object, what: str) -> str:
+    """A text to look for; raises `InvalidInput` for what no database takes, so that it is nobody's traceback."""
+    try:
+        if isinstance(value, str) and b"\0" not in value.encode():
+            return value
+    except UnicodeEncodeError:
+        pass
+    raise InvalidInput(f"The {what} to look for is not a text", field=what)
 
 
 def _one_of(where: list[str], params: dict[str, Scalar], column: str, values: list[str]) -> None:

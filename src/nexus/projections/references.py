@@ -15,54 +15,65 @@ from nexus.domain.ports import Scalar, ViewStore
 from nexus.domain.validation import is_sandbox_id, shown
 from nexus.domain.values import Principal, SandboxState
 
-SHORTEST_PREFIX: Final = 4
-_PREFIX: Final = re.compile(r"(?:sb_)?([0-9a-f]{4,31})")
+Scope = tuple[str, dict[str, Scalar]]
+
+_PREFIX: Final = re.compile(r"(?:sb_)?([0-9a-f]{4,32})")
 
 
 def resolve(views: ViewStore, reference: str, principal: Principal) -> dict[str, Any]:
     """The row of the `sandboxes` table; raises `SandboxNotFound`, or `AmbiguousReference` with the candidates."""
-    scope, params = _scope(principal)
 
-    def look(condition: str, **more: Scalar) -> list[dict[str, Any]]:
+    def look(condition: str, scope: Scope, **more: Scalar) -> list[dict[str, Any]]:
+        conditions, params = scope
         return views.query(
-            f"SELECT * FROM sandboxes WHERE {condition}{scope} ORDER BY created_at DESC, sandbox_id DESC LIMIT 3",
+            f"SELECT * FROM sandboxes WHERE {condition}{conditions} ORDER BY created_at DESC, sandbox_id DESC LIMIT 3",
             {**params, **more},
         )
 
+    def named(condition: str) -> list[dict[str, Any]]:
+        # Names are unique per user only: an admin's own sandbox wins over others' of the same name.
+        for scope in scopes:
+            found = look(f"name = :name AND status {condition} :stopped", scope, name=reference, stopped=stopped)
+            if found:
+                return found
+        return []
+
+    visible = _visible(principal)
+    scopes = (_own(principal), visible) if principal.is_admin or principal.is_system else (visible,)
+    stopped = SandboxState.STOPPED.value
+    if not (reference.isascii() and reference.isprintable()):
+        raise SandboxNotFound(shown(reference))  # neither an id nor a name can be that
     if is_sandbox_id(reference):
-        found = look("sandbox_id = :id", id=reference)
+        found = look("sandbox_id = :id", visible, id=reference)
         if found:
             return found[0]
         raise SandboxNotFound(reference)
-    stopped = SandboxState.STOPPED.value
-    found = _own_first(look("name = :name AND status <> :stopped", name=reference, stopped=stopped), principal)
+    found = named("<>")
     if found:
         return _only(found, reference)
     prefix = _PREFIX.fullmatch(reference)
     if prefix is not None:
         low = "sb_" + prefix[1]
-        found = look("sandbox_id >= :low AND sandbox_id < :high", low=low, high=low + "g")
+        found = look("sandbox_id >= :low AND sandbox_id < :high", visible, low=low, high=low + "g")
         if found:
             return _only(found, reference)
-    found = _own_first(look("name = :name", name=reference), principal)
+    found = named("=")
     if found:
         return found[0]
     raise SandboxNotFound(shown(reference))
 
 
-def _scope(principal: Principal) -> tuple[str, dict[str, Scalar]]:
+def _own(principal: Principal) -> Scope:
+    return " AND tenant_id = :tenant AND user_id = :user", {"tenant": principal.tenant_id, "user": principal.user_id}
+
+
+def _visible(principal: Principal) -> Scope:
     """What this principal can see at all: its own, an admin its tenant's, the installation itself everything."""
     if principal.is_system:
         return "", {}
     if principal.is_admin:
         return " AND tenant_id = :tenant", {"tenant": principal.tenant_id}
-    return " AND tenant_id = :tenant AND user_id = :user", {"tenant": principal.tenant_id, "user": principal.user_id}
-
-
-def _own_first(rows: list[dict[str, Any]], principal: Principal) -> list[dict[str, Any]]:
-    """Names are unique per user only: an admin's own sandbox wins over others' of the same name."""
-    own = [row for row in rows if (row["tenant_id"], row["user_id"]) == (principal.tenant_id, principal.user_id)]
-    return own or rows
+    return _own(principal)
 
 
 def _only(rows: list[dict[str, Any]], reference: str) -> dict[str, Any]:

@@ -1,0 +1,127 @@
+"""What the list, the status and the index of due work hold in each situation of a sandbox."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from nexus.domain import events as ev
+from nexus.domain.ports import RowWrite
+from nexus.domain.values import Operation, StopReason, to_text
+from nexus.projections import inline
+from nexus.projections.tables import DUE, SANDBOX_LABELS, SANDBOXES
+from tests.unit.domain import story
+from tests.unit.domain.story import at, given, paused, requested, run_started, started, stop_requested, stopped
+
+
+def row_of(writes: list[RowWrite], table: str) -> dict[str, Any]:
+    (row,) = [write for write in writes if write.table == table]
+    assert row.values is not None
+    return {**row.key, **row.values}
+
+
+def listed(*events: ev.Event) -> dict[str, Any]:
+    return row_of(inline.rows(given(*events)), SANDBOXES.name)
+
+
+def due(*events: ev.Event) -> dict[str, Any]:
+    return row_of(inline.rows(given(*events)), DUE.name)
+
+
+LIFE = (requested(), started())
+
+
+def test_a_requested_sandbox_is_listed_with_all_that_is_fixed() -> None:
+    row = listed(requested())
+    assert row["status"] == "creating"
+    assert row["name"] == "data-analysis"
+    assert (row["user_id"], row["tenant_id"], row["agent_id"]) == ("ann", "default", None)
+    assert (row["limits"], row["labels"], row["env_names"]) == (
+        '{"cpus":0.5,"memory_mb":512,"processes":null}',
+        '{"team":"data"}',
+        '["TOKEN"]',
+    )
+    assert (row["ttl_seconds"], row["network"], row["provider"]) == (600, "full", "fake")
+    assert row["created_at"] == to_text(at(0))
+    assert (row["pending_operation"], row["pending_attempt"]) == ("create", 1)
+    assert (row["pending_deadline"], row["pending_holder"]) == (to_text(at(3)), "host:1")
+    assert row["started_at"] is row["expires_at"] is row["ref"] is None
+
+
+def test_rows_name_every_column_of_their_table() -> None:
+    """A column that the code forgets would silently stay empty; one that the table lacks would fail."""
+    for events in ((requested(),), LIFE, (*LIFE, run_started())):
+        assert set(listed(*events)) == set(SANDBOXES.columns)
+        assert set(due(*events)) == set(DUE.columns)
+
+
+def test_labels_are_rows_of_their_own() -> None:
+    state = given(requested().model_copy(update={"labels": {"b": "2", "a": "1"}}))
+    labels = [write for write in inline.rows(state) if write.table == SANDBOX_LABELS.name]
+    assert [(write.key["name"], write.values) for write in labels] == [("a", {"value": "1"}), ("b", {"value": "2"})]
+
+
+def test_started() -> None:
+    row = listed(*LIFE)
+    assert (row["status"], row["version"], row["pending_operation"]) == ("active", 2, None)
+    assert row["expires_at"] == to_text(at(10))
+    assert (row["incarnation"], row["ref"]) == ("i1", '{"data":{"id":"r1"},"provider":"fake","version":1}')
+
+
+def test_running() -> None:
+    row = listed(*LIFE, run_started("ex_1"), run_started("ex_2"))
+    assert (row["runs"], row["open_executions"]) == (2, 2)
+
+
+def test_paused() -> None:
+    row = listed(*LIFE, story.pause_requested(), paused(remaining=300.5))
+    assert (row["status"], row["remaining_seconds"], row["expires_at"]) == ("paused", 300.5, None)
+
+
+@pytest.mark.parametrize("reason", StopReason)
+def test_stopped(reason: StopReason) -> None:
+    row = listed(*LIFE, stop_requested(reason=reason), stopped(reason=reason))
+    assert (row["status"], row["stop_reason"], row["stopped_at"]) == ("stopped", reason.value, to_text(at(0)))
+
+
+def test_taken_over() -> None:
+    row = listed(requested(), story.taken_over(Operation.CREATE, attempt=2, deadline=8))
+    assert (row["pending_operation"], row["pending_attempt"], row["pending_holder"]) == ("create", 2, "host:2")
+
+
+def test_what_was_fixed_is_not_written_again() -> None:
+    state = given(*LIFE)
+    first, later = inline.rows(state), inline.rows(state, before=1)
+    assert len(later) == 2
+    full, changed = row_of(first, SANDBOXES.name), row_of(later, SANDBOXES.name)
+    assert changed.items() <= full.items()
+    fixed = set(full) - set(changed)
+    assert fixed == {
+        "name", "provider", "template_id", "user_id", "agent_id", "tenant_id", "network", "limits", "labels",
+        "env_names", "ttl_seconds", "max_age_seconds", "created_at",
+    }  # fmt: skip
+
+
+# --- when somebody has to look ---------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("events", "minute", "in_flight"),
+    [
+        ((requested(),), 3, 1),
+        (LIFE, 10, 0),
+        ((*LIFE, run_started(lease=1)), 1, 1),
+        ((*LIFE, run_started(lease=1), story.run_finished()), 10, 0),
+        ((*LIFE, story.pause_requested(deadline=5)), 5, 1),
+        ((*LIFE, story.pause_requested(), paused()), 30 * 24 * 60, 0),
+        ((*LIFE, stop_requested(deadline=5)), 5, 1),
+    ],
+    ids=["creating", "active", "running", "ran", "pausing", "paused", "stopping"],
+)
+def test_due(events: tuple[ev.Event, ...], minute: float, in_flight: int) -> None:
+    row = due(*events)
+    assert (row["due_at"], row["in_flight"]) == (to_text(at(minute)), in_flight)
+
+
+def test_nobody_looks_at_a_stopped_one() -> None:
+    state = given(*LIFE, stop_requested(), stopped())
+    assert [write.values for write in inline.rows(state) if write.table == DUE.name] == [None]
