@@ -1,0 +1,261 @@
+"""One run: start the guest, listen to it, and find it again when the connection breaks."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Final
+
+from nexus.adapters.providers.e2b import guest
+from nexus.adapters.providers.e2b.faults import arrived, translate
+from nexus.adapters.providers.e2b.guest import End, Frames, Garbled, Order, Output, Word
+from nexus.domain.errors import (
+    ProviderError,
+    ProviderGone,
+    ProviderInvalidRequest,
+    ProviderNotRunning,
+    ProviderOutcomeUnknown,
+    ProviderUnavailable,
+    ProviderUnsupported,
+)
+from nexus.domain.provider import OUTPUT_CAP, ExecutionResult, OutputSink, RunRequest, Stream
+
+if TYPE_CHECKING:
+    from e2b import Sandbox
+
+GRACE: Final = 10.0
+"""Seconds beyond a run's time-out in which the guest must have killed it and said so."""
+
+_SIGKILL: Final = 9
+
+WhySilent = Callable[[], ProviderGone | ProviderNotRunning | None]
+
+
+class Broken(Exception):
+    """A stream of the guest stopped before the run's end; `__cause__` says why, where that is known."""
+
+
+class Refused(Exception):
+    """The run was never begun and never will be, for this error's reason."""
+
+    def __init__(self, error: ProviderError) -> None:
+        super().__init__(error)
+        self.error = error
+
+
+class Execution:
+    """Carries one request through. Used once, by one thread."""
+
+    def __init__(
+        self,
+        sandbox: Sandbox,
+        request: RunRequest,
+        order: Order,
+        on_output: OutputSink | None,
+        why_silent: WhySilent,
+        reconnect_for: float,
+    ) -> None:
+        self._sandbox = sandbox
+        self._request = request
+        self._order = order
+        self._on_output = on_output
+        self._why_silent = why_silent
+        self._reconnect_for = reconnect_for
+        self._frames = Frames(order.token)
+        self._begun = False
+        self._kept: dict[Stream, bytearray] = {"stdout": bytearray(), "stderr": bytearray()}
+        self._start = time.monotonic()
+        self._deadline = self._start + request.timeout + GRACE
+
+    def run(self) -> ExecutionResult:
+        try:
+            end = self._to_the_end()
+        except Refused as refused:
+            raise refused.error from refused.error.__cause__
+        except BaseException:
+            # Whatever it is, nobody listens any more: what was started must not go on.
+            cancel(self._sandbox, self._order.token)
+            raise
+        if end.left:
+            cancel(self._sandbox, self._order.token)
+        return self._result(end)
+
+    def _to_the_end(self) -> End:
+        for path, data in self._order.uploads:
+            try:
+                self._sandbox.files.write(path, data, use_octet_stream=True)
+            except Exception as error:
+                raise Refused(self._explained(translate(error, "upload code", changes=False))) from error
+        try:
+            return self._listen(self._order.line, self._request.env)
+        except Broken as broken:
+            return self._settle(broken)
+
+    # --- listening -------------------------------------------------------------------------------------------------
+    def _listen(self, line: str, env: Mapping[str, str]) -> End:
+        """Follow one stream of the guest to the run's end. Raises `Broken` and `Refused`."""
+        self._frames.restart()
+        pieces: queue.SimpleQueue[str | Exception] = queue.SimpleQueue()
+        # In a thread of its own: the SDK waits without noticing Ctrl-C, and without a deadline of ours.
+        threading.Thread(target=self._pull, args=(line, env, pieces), name="nexus-e2b-run", daemon=True).start()
+        while True:
+            try:
+                piece = pieces.get(timeout=max(0.0, self._deadline - time.monotonic()))
+            except queue.Empty:
+                raise Broken("the sandbox has fallen silent") from None
+            if isinstance(piece, Exception):
+                raise piece if isinstance(piece, Refused) else Broken from piece
+            if (end := self._hear(piece)) is not None:
+                return end
+
+    def _pull(self, line: str, env: Mapping[str, str], pieces: queue.SimpleQueue[str | Exception]) -> None:
+        """Hand on what the SDK says, and at last the exception that ended it."""
+        from e2b import CommandExitException
+
+        complaint = ""
+        try:
+            handle = self._sandbox.commands.run(
+                line,
+                background=True,
+                envs=dict(env),
+                timeout=self._request.timeout + 2 * GRACE,
+                retain_output=False,
+            )
+            for out, err, _ in handle:
+                if out:
+                    pieces.put(out)
+                complaint = (complaint + (err or ""))[-500:]
+            handle.wait()
+        except CommandExitException as ended:
+            if not self._begun and ended.exit_code == 127 and not self._frames.headed:
+                reason = ProviderUnsupported(
+                    "The sandbox's template has no perl, which keeps the time of every run",
+                    hint="Use a template based on Debian or Ubuntu, as E2B's own are.",
+                )
+                pieces.put(Refused(reason))
+            elif not self._begun and complaint.startswith("nexus: "):
+                pieces.put(Refused(ProviderError(f"The sandbox cannot begin a run: {complaint.strip()}")))
+            else:
+                pieces.put(ended)
+        except Exception as error:  # noqa: BLE001 - told apart by the thread that waits for it
+            pieces.put(error)
+        else:
+            pieces.put(EOFError("the command ended"))
+
+    def _hear(self, piece: str) -> End | None:
+        try:
+            for frame in self._frames.feed(piece):
+                match frame:
+                    case Output(stream, data):
+                        self._take(stream, data)
+                    case End():
+                        return frame
+                    case Word("begun"):
+                        self._begun = True
+                    case Word("never"):
+                        raise Refused(ProviderUnavailable("E2B: the run could not begin; nothing was done"))
+                    case Word("used"):
+                        again = f"Execution {self._request.execution_id} has run already"
+                        raise Refused(ProviderInvalidRequest(again, execution_id=self._request.execution_id))
+                    case Word("killed") if self._begun:
+                        # The program killed its own keeper. It has the right to; it ends as other suicides do.
+                        cancel(self._sandbox, self._order.token)
+                        return End(_SIGKILL, False, False, 0, 0, time.monotonic() - self._start, 0)
+                    case Word():
+                        raise self._unknown("its keeper is dead")
+        except Garbled as garbled:
+            raise self._unknown(f"its keeper speaks nonsense: {garbled}") from garbled
+        return None
+
+    def _take(self, stream: Stream, data: bytes) -> None:
+        kept = self._kept[stream]
+        data = data[: OUTPUT_CAP - len(kept)]  # the guest keeps the cap, but a program could speak in its place
+        if data:
+            kept += data
+            if self._on_output is not None:
+                self._on_output(stream, data)
+
+    # --- when the connection broke ---------------------------------------------------------------------------------
+    def _settle(self, broken: Broken) -> End:
+        """Find out what became of the run, and listen on where the stream broke.
+
+        The run's id decides: if it has begun, its output is taken up again; if it has not, the id is used up here and
+        now, so that a request that is still on its way can do nothing.
+        """
+        cause = broken.__cause__
+        if not self._begun and isinstance(cause, Exception) and not arrived(cause):
+            raise Refused(self._explained(translate(cause, "start a run", changes=False))) from cause
+        until = time.monotonic() + self._reconnect_for
+        self._deadline = max(self._deadline, until)
+        pause = 0.02
+        while True:
+            try:
+                if (proof := self._why_silent()) is not None:
+                    raise self._unknown(proof.message) from cause
+                follow = guest.command("follow", self._order.token, str(self._frames.offset))
+                return self._listen(follow, {})
+            except Refused as refused:
+                if isinstance(cause, Exception):
+                    refused.error.__cause__ = cause
+                raise
+            except (Broken, ProviderError) as error:
+                if isinstance(error, ProviderOutcomeUnknown) or time.monotonic() + pause > until:
+                    raise self._unknown("the connection broke and could not be restored") from (cause or error)
+            time.sleep(pause)
+            pause = min(2 * pause, 2.0)
+
+    def _explained(self, error: ProviderError) -> ProviderError:
+        """From the data plane a paused sandbox looks like a dead one: the control plane knows which it is."""
+        if not isinstance(error, ProviderNotRunning | ProviderGone):
+            return error
+        return self._why_silent() or ProviderUnavailable("E2B: the sandbox does not answer; nothing was done")
+
+    def _unknown(self, why: str) -> ProviderOutcomeUnknown:
+        message = f"E2B: nobody knows how the run ended: {why}"
+        return ProviderOutcomeUnknown(message, execution_id=self._request.execution_id)
+
+    # --- the end ---------------------------------------------------------------------------------------------------
+    def _result(self, end: End) -> ExecutionResult:
+        stdout, stderr = bytes(self._kept["stdout"]), bytes(self._kept["stderr"])
+        signal = _SIGKILL if end.cancelled else end.status & 127
+        if end.timed_out:
+            signal = 0
+        code = 124 if end.timed_out else 128 + signal if signal else end.status >> 8
+        return ExecutionResult(
+            exit_code=code,
+            stdout=stdout,
+            stderr=stderr,
+            stdout_bytes=max(end.stdout_bytes, len(stdout)),
+            stderr_bytes=max(end.stderr_bytes, len(stderr)),
+            duration=end.duration,
+            timed_out=end.timed_out,
+            signal=signal or None,
+        )
+
+
+def cancel(sandbox: Sandbox, token: str, *, strict: bool = False) -> None:
+    """Kill everything that a run started. `strict` raises what stands in the way; else it is a best effort."""
+    try:
+        if _left(sandbox, token, None):
+            # What became another user's, by sudo, only root can end.
+            _left(sandbox, token, "root")
+    except Exception:
+        if strict:
+            raise
+
+
+def _left(sandbox: Sandbox, token: str, user: str | None) -> int:
+    frames = Frames(token)
+    left = 0
+
+    def hear(text: str) -> None:
+        nonlocal left
+        for frame in frames.feed(text):
+            if isinstance(frame, Word) and frame.word == "cancelled":
+                left = frame.left
+
+    line = guest.command("cancel", token)
+    sandbox.commands.run(line, user=user, on_stdout=hear, timeout=2 * GRACE, retain_output=False)
+    return left
