@@ -58,3 +58,10 @@ def target(trigger: str, state: SandboxState, sandbox_id: str = "") -> SandboxSt
         raise IllegalTransition(
             trigger=trigger, state=state.value, allowed=allowed(state), sandbox_id=sandbox_id
         ) from None
+
+
+def mermaid() -> str:
+    """The machine as a Mermaid state diagram; the documentation holds this text, and a test keeps it fresh."""
+    lines = ["stateDiagram-v2", f"    [*] --> {SandboxState.CREATING}"]
+    lines += [f"    {source} --> {dest}: {trigger}" for (trigger, source), dest in TABLE.items()]
+    return "\n".join([*lines, f"    {SandboxState.STOPPED} --> [*]"])
