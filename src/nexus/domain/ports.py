@@ -68,6 +68,10 @@ class ViewStore(Protocol):
         """Write rows and position in one transaction, if the position is still `expected`; else change nothing."""
         ...
 
+    def begin(self, tables: Sequence[Table], projection: str) -> None:
+        """Make these tables anew, empty, with the projection at position 0; one transaction."""
+        ...
+
     def swap(
         self,
         renames: Mapping[str, str],

@@ -58,8 +58,6 @@ def rebuild(
             progress(follower.position)
         if taken < page:
             break
-    if follower.position is None and not store.views.advance(built, None, 0, ()):
-        taken = None
     position = None if taken is None else _finish(store, projection, follower, built, tables)
     if position is None:
         raise RebuildInProgress(f"Another process began to rebuild {projection.name}", projection=projection.name)
@@ -74,8 +72,8 @@ def _start(store: EventStore, projection: Projection, built: str, tables: Mappin
             time.sleep(0.05)
             if store.views.position(built) != seen:
                 raise RebuildInProgress(f"{projection.name} is being rebuilt", projection=projection.name)
-    store.views.drop([*tables.values()], forget=[built])
-    store.views.create([replace(table, name=tables[table.name]) for table in projection.tables])
+    # Should another one begin at this very moment, both fill the same tables, each page of the log once.
+    store.views.begin([replace(table, name=tables[table.name]) for table in projection.tables], built)
 
 
 def _finish(

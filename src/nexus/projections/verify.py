@@ -6,18 +6,23 @@ again, each at one moment of the log, so that what was written in between is not
 
 from __future__ import annotations
 
+import random
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, cast
 
 from nexus.domain.errors import StoreError, UnreadableEvent
-from nexus.domain.ports import EventStore, Row, Scalar, Table
+from nexus.domain.ports import EventStore, Row, RowWrite, Scalar, Table
 from nexus.domain.sandbox import fold, stream_id
 from nexus.projections.catalog import Projection, is_following, key
 from nexus.projections.follower import Follower
 from nexus.projections.inline import InlineProjection
+from nexus.projections.positions import positions, quarantined_under
+from nexus.projections.tables import QUARANTINE
 
-_AT_ONCE: Final = 200
+_ABANDONED: Final = 24 * 3600.0
+"""Seconds after which the tables of a verification that never ended are removed by the next one."""
 _LOOKS: Final = 200
 """How often one row is looked at again before it counts as never still."""
 
@@ -59,10 +64,10 @@ class Verdict:
 def verify(store: EventStore, projection: Projection) -> Verdict:
     """Compares the live tables with a replay from position 0. Needs room for a second copy of them meanwhile."""
     views = store.views
-    aside = f"{key(projection)}:check"
-    tables = {table.name: f"{table.name}__check" for table in projection.tables}
-    views.drop([*tables.values()], forget=[aside])
-    views.create([replace(table, name=tables[table.name]) for table in projection.tables])
+    _sweep(store, projection)
+    mark = f"{int(time.time()):08x}{random.randrange(16**6):06x}"
+    aside, tables = _aside(projection, mark)
+    views.begin([replace(table, name=tables[table.name]) for table in projection.tables], aside)
     try:
         if is_following(projection):
             live = Follower(store, projection)
@@ -75,7 +80,35 @@ def verify(store: EventStore, projection: Projection) -> Verdict:
         (counted,) = views.query(f"SELECT count(*) AS rows FROM {projection.tables[0].name}")
         return Verdict(projection.name, follower.position or 0, counted["rows"], len(follower.poisoned), difference)
     finally:
-        views.drop([*tables.values()], forget=[aside])
+        _remove(store, projection, mark)
+
+
+def _aside(projection: Projection, mark: str) -> tuple[str, dict[str, str]]:
+    """Where one verification keeps its replay; `mark` tells it from others that go on, and begins with its time."""
+    return f"{key(projection)}:check:{mark}", {table.name: f"{table.name}__check_{mark}" for table in projection.tables}
+
+
+def _remove(store: EventStore, projection: Projection, mark: str) -> None:
+    aside, tables = _aside(projection, mark)
+    poisoned = quarantined_under(store.views, aside)
+    store.views.advance(
+        aside,
+        store.views.position(aside),
+        0,
+        [
+            RowWrite(QUARANTINE.name, {"projection": aside, "originator_id": one.originator_id}, None)
+            for one in poisoned
+        ],
+    )
+    store.views.drop([*tables.values()], forget=[aside])
+
+
+def _sweep(store: EventStore, projection: Projection) -> None:
+    """Remove what a verification that was killed has left, once nobody can be at it any more."""
+    for found in positions(store.views, projection.name):
+        kind, _, mark = found.removeprefix(f"{key(projection)}:").partition(":")
+        if kind == "check" and int(mark[:8], 16) < time.time() - _ABANDONED:
+            _remove(store, projection, mark)
 
 
 def _first_difference(

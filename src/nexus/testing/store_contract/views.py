@@ -163,6 +163,12 @@ class ViewContract(StoreContractBase):
         assert views.advance("pets:1", 3, 9, [pet("a", name="nine")])
         assert (views.position("pets:1"), pets(other)[0]["name"]) == (9, "nine")
 
+    def test_beginning_anew_empties_tables_and_starts_at_zero(self, stable: EventStore, other: EventStore) -> None:
+        for _ in range(3):
+            stable.views.begin([PETS], "pets:1")
+            assert (other.views.position("pets:1"), pets(other)) == (0, [])
+            assert other.views.advance("pets:1", 0, 3, [pet("a", name="three")])
+
     @pytest.mark.parametrize("expected", [None, 0, 2, 4])
     def test_a_position_that_moved_on_changes_nothing(self, stable: EventStore, expected: int | None) -> None:
         stable.views.advance("pets:1", None, 3, [pet("a", name="three")])

@@ -53,6 +53,14 @@ class SQLiteViews:
             write_rows(connection, rows)
         return True
 
+    def begin(self, tables: Sequence[Table], projection: str) -> None:
+        with self._database.writing() as connection:
+            for table in tables:
+                connection.execute(f"DROP TABLE IF EXISTS {sql.identifier(table.name)}")
+            schema.create(connection, tables)
+            _forget(connection, [projection])
+            _move(connection, projection, None, 0)
+
     def swap(
         self,
         renames: Mapping[str, str],
