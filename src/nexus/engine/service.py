@@ -7,35 +7,31 @@ thread-safe; nothing is imported from a provider's SDK before that provider is u
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict
-from datetime import timedelta
 from types import TracebackType
-from typing import Self
+from typing import Self, Unpack
 
 from nexus.domain import commands as cmd
 from nexus.domain import validation
 from nexus.domain.errors import (
-    InvalidInput,
     NameTaken,
     OperationFailed,
     ProviderError,
-    ProviderUnsupported,
     SandboxBusy,
 )
 from nexus.domain.lifecycle import target
 from nexus.domain.policies import Limits, authorize, operation_deadline
 from nexus.domain.ports import Clock, EventStore, Liveness
-from nexus.domain.provider import Capabilities, NetworkPolicy, OutputSink, Template
-from nexus.domain.provider import Limits as ResourceLimits
+from nexus.domain.provider import OutputSink, Template
 from nexus.domain.sandbox import Sandbox
 from nexus.domain.values import Action, Operation, Principal, SandboxState
-from nexus.engine.creation import Creation, Wanted
+from nexus.engine.creation import Creation
 from nexus.engine.effects import Effects, ref_of
-from nexus.engine.executions import Execution, Executions, Program
+from nexus.engine.executions import Execution, Executions
 from nexus.engine.history import History
 from nexus.engine.reconcile import Reconciler
 from nexus.engine.recovery import Recovery, Report
 from nexus.engine.registry import Providers
+from nexus.engine.requests import Requests, RunOptions, SandboxOptions
 from nexus.engine.streams import Cause, Steps, Streams, no_steps, owner_of
 from nexus.engine.views import view_of
 from nexus.projections import TABLES
@@ -69,9 +65,10 @@ class Engine:
         self._clock = clock
         self._liveness = liveness
         self._step = steps
-        self._template = template or (lambda name: Template(name=name or "default"))
+        template = template or (lambda name: Template(name=name or "default"))
+        self._requests = Requests(providers, self.limits, template)
         self.streams = Streams(store, clock)
-        self._effects = Effects(self.streams, providers, clock, self.limits, self._template, steps)
+        self._effects = Effects(self.streams, providers, clock, self.limits, template, steps)
         self._executions = Executions(self.streams, self._effects, liveness, self.limits, steps)
         self.recovery = Recovery(self.streams, self._effects, self._executions, self.queries, liveness, self.limits)
         self._reconciler = Reconciler(self.streams, self._effects, self.recovery, self.queries, providers, self.limits)
@@ -79,28 +76,16 @@ class Engine:
 
     # --- create --------------------------------------------------------------------------------------------------
     def create(
-        self,
-        principal: Principal,
-        name: str,
-        *,
-        ttl_minutes: int | None = None,
-        provider: str | None = None,
-        template: str | None = None,
-        network: NetworkPolicy = "full",
-        limits: ResourceLimits | None = None,
-        labels: Mapping[str, str] | None = None,
-        env: Mapping[str, str] | None = None,
-        idempotency_key: str | None = None,
+        self, principal: Principal, name: str, *, idempotency_key: str | None = None, **options: Unpack[SandboxOptions]
     ) -> SandboxView:
         """Create a sandbox and wait until it is active.
 
         With an idempotency key, the same request again returns the same sandbox; with other parameters it raises
         `IdempotencyMismatch`. The values of `env` reach the sandbox and nothing else.
         """
-        wanted = self._wanted(principal, name, ttl_minutes, provider, template, network, limits, labels, env)
+        wanted = self._requests.sandbox(principal, name, **options)
         key = None if idempotency_key is None else validation.idempotency_key(idempotency_key)
-        cause = Cause.of(principal, "create")
-        state, mine = self._creation.begin(wanted, key, cause)
+        state, mine = self._creation.begin(wanted, key, Cause.of(principal, "create"))
         if mine is not None:
             return view_of(self._effects.create(state, mine, wanted.env))
         state = self._settled_operation(state, Operation.CREATE)
@@ -110,33 +95,11 @@ class Engine:
             )
         return view_of(state)
 
-    def get_or_create(
-        self,
-        principal: Principal,
-        name: str,
-        *,
-        ttl_minutes: int | None = None,
-        provider: str | None = None,
-        template: str | None = None,
-        network: NetworkPolicy = "full",
-        limits: ResourceLimits | None = None,
-        labels: Mapping[str, str] | None = None,
-        env: Mapping[str, str] | None = None,
-    ) -> SandboxView:
+    def get_or_create(self, principal: Principal, name: str, **options: Unpack[SandboxOptions]) -> SandboxView:
         """The live sandbox of this name, or a new one. Several callers at once get the same one."""
         while True:
             try:
-                return self.create(
-                    principal,
-                    name,
-                    ttl_minutes=ttl_minutes,
-                    provider=provider,
-                    template=template,
-                    network=network,
-                    limits=limits,
-                    labels=labels,
-                    env=env,
-                )
+                return self.create(principal, name, **options)
             except NameTaken as taken:
                 state = self._settled_operation(self.streams.get(taken.details["sandbox_id"]), Operation.CREATE)
                 if state.state is not SandboxState.STOPPED:
@@ -148,37 +111,24 @@ class Engine:
         principal: Principal,
         reference: str,
         *,
-        language: str = "python",
-        code: str | bytes | None = None,
-        argv: Sequence[str] | None = None,
-        timeout: int | None = None,
-        stdin: bytes = b"",
-        env: Mapping[str, str] | None = None,
-        fresh: bool = False,
         on_output: OutputSink | None = None,
+        **options: Unpack[RunOptions],
     ) -> Execution:
         """Run code, or a command given as `argv`, and wait for its end.
 
         A program that fails is a result with its exit code. Raises `ExecutionTimedOut` (with the partial output),
         `ExecutionLost` when nobody knows how it ended, `IllegalTransition` unless the sandbox is active.
         """
-        program = self._program(language, code, argv, timeout, stdin, env, fresh)
+        program = self._requests.program(**options)
         state = self._own(principal, reference, Action.RUN)
-        capabilities = self._effects.provider(state).capabilities
-        if program.argv is None and program.language not in capabilities.languages:
-            self._refuse(state, f"run {program.language}", lambda c: program.language in c.languages)
-        if program.argv is not None and not capabilities.argv:
-            self._refuse(state, "run a command", lambda c: c.argv)
-        if program.stdin and not capabilities.stdin:
-            self._refuse(state, "pass standard input", lambda c: c.stdin)
+        self._requests.require_runs(state.provider, program)
         return self._executions.run(state, program, Cause.of(principal, "run"), on_output)
 
     # --- pause, resume, extend, stop -----------------------------------------------------------------------------
     def pause(self, principal: Principal, reference: str) -> SandboxView:
         """Pause; a paused sandbox keeps its remaining time. Pausing what is paused changes nothing."""
         state = self._own(principal, reference, Action.PAUSE)
-        if self._effects.provider(state).capabilities.pause == "none":
-            self._refuse(state, "pause", lambda c: c.pause != "none")
+        self._requests.require(state.provider, "pause", lambda c: c.pause != "none")
         return self._operate(
             state,
             Operation.PAUSE,
@@ -241,8 +191,7 @@ class Engine:
     def _files(self, principal: Principal, reference: str, path: str) -> Sandbox:
         validation.guest_path(path)
         state = self._own(principal, reference, Action.FILES)
-        if not self._effects.provider(state).capabilities.files:
-            self._refuse(state, "copy files", lambda c: c.files)
+        self._requests.require(state.provider, "copy files", lambda c: c.files)
         target("run", state.state, state.sandbox_id)
         return state
 
@@ -341,82 +290,3 @@ class Engine:
             self._clock.sleep(_JOIN_POLL)
             state = self.recovery.settle(self.streams.get(state.sandbox_id))
         return state
-
-    def _wanted(
-        self,
-        principal: Principal,
-        name: str,
-        ttl_minutes: int | None,
-        provider: str | None,
-        template: str | None,
-        network: NetworkPolicy,
-        limits: ResourceLimits | None,
-        labels: Mapping[str, str] | None,
-        env: Mapping[str, str] | None,
-    ) -> Wanted:
-        name = validation.name(name)
-        ttl = self.limits.default_ttl_minutes if ttl_minutes is None else ttl_minutes
-        ttl = validation.ttl_minutes(ttl, self.limits.max_ttl_minutes)
-        if template is not None:
-            validation.identifier(template, "template")
-        if network not in ("full", "none"):
-            raise InvalidInput(
-                f"Unknown network policy {validation.shown(network)}", hint="Use 'full' or 'none'.", field="network"
-            )
-        checked_labels, checked_env = validation.labels(labels), validation.env(env)
-        chosen = self.providers.default() if provider is None else validation.identifier(provider, "provider")
-        capabilities = self.providers.get(chosen).capabilities
-        resources = validation.limits(limits) if limits is not None else self._template(template).limits
-        if network not in capabilities.network:
-            raise self._unsupported(chosen, f"network '{network}'", lambda c: network in c.network)
-        if capabilities.max_ttl_seconds is not None and ttl * 60 > capabilities.max_ttl_seconds:
-            raise InvalidInput(
-                f"Provider {chosen} keeps a sandbox for at most {capabilities.max_ttl_seconds // 60} minutes",
-                hint="Give a shorter ttl.",
-                field="ttl",
-            )
-        return Wanted(
-            name=name,
-            user_id=principal.user_id,
-            tenant_id=principal.tenant_id,
-            agent_id=principal.agent_id,
-            provider=chosen,
-            template_id=template,
-            ttl_seconds=ttl * 60,
-            max_age_seconds=int(timedelta(days=self.limits.max_age_days).total_seconds()),
-            network=network,
-            limits=asdict(resources),
-            labels=checked_labels,
-            env=checked_env,
-        )
-
-    def _program(
-        self,
-        language: str,
-        code: str | bytes | None,
-        argv: Sequence[str] | None,
-        timeout: int | None,
-        stdin: bytes,
-        env: Mapping[str, str] | None,
-        fresh: bool,
-    ) -> Program:
-        seconds = validation.timeout(
-            self.limits.default_timeout if timeout is None else timeout, self.limits.max_timeout
-        )
-        if (code is None) == (argv is None):
-            raise InvalidInput("Give either code or a command, not both and not neither", field="code")
-        if len(stdin) > self.limits.max_code_bytes:
-            raise InvalidInput(f"Standard input has more than {self.limits.max_code_bytes} bytes", field="stdin")
-        checked_env = tuple(validation.env(env).items())
-        if argv is not None:
-            return Program("command", seconds, argv=validation.argv(argv), stdin=stdin, env=checked_env, fresh=fresh)
-        source = validation.code(code, self.limits.max_code_bytes)
-        return Program(validation.language(language), seconds, code=source, stdin=stdin, env=checked_env, fresh=fresh)
-
-    def _refuse(self, state: Sandbox, what: str, can: Callable[[Capabilities], bool]) -> None:
-        raise self._unsupported(state.provider, what, can)
-
-    def _unsupported(self, provider: str, what: str, can: Callable[[Capabilities], bool]) -> ProviderUnsupported:
-        able = [name for name in self.providers.able(can) if name != provider]
-        hint = f"These can: {', '.join(able)}." if able else ""
-        return ProviderUnsupported(f"Provider {provider} cannot {what}", hint=hint, provider=provider)
