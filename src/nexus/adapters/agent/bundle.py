@@ -18,7 +18,7 @@ from types import CodeType
 
 PACKAGE = "nexus.adapters.agent.guest"
 MODULES = (
-    "frames", "kernel", "sweep", "confine", "fileops", "script", "zygote", "child", "languages", "peers", "operation", "nursery",
+    "frames", "kernel", "sweep", "confine", "fileops", "script", "ending", "zygote", "child", "languages", "peers", "operation", "nursery",
     "server", "prepare", "main",
 )  # fmt: skip
 """In the order in which they need each other."""
@@ -61,7 +61,8 @@ def take():
 BORN = b"B"
 """What a local agent says first: bubblewrap has done its part."""
 LOCAL_COMMAND = (
-    f"import os, sys; channel = int(sys.argv[1]); os.write(channel, {BORN!r}); exec(os.read(channel, int(sys.argv[2])))"
+    f"import os, sys; channel = int(sys.argv[1]); os.write(channel, {BORN!r}); import ctypes, resource, fcntl, _socket; "
+    "exec(os.read(channel, int(sys.argv[2])))"
 )
 """The `python -c` text of a local agent, followed by `local_arguments`: short, since every `ps` in the sandbox shows it."""
 

@@ -55,11 +55,13 @@ def _writable_space(config: dict[str, object]) -> None:
 
 
 def _limit_user_namespaces(limit: int) -> None:
-    """User code cannot make user namespaces even where the system call filter does not exist."""
-    kernel.mount("proc", _DRAFT, "proc", kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC)
-    with open(_DRAFT + "/sys/user/max_user_namespaces", "w") as file:
+    """User code cannot make user namespaces even where the system call filter does not exist.
+
+    bubblewrap's /proc has its settings read-only, so another one goes on top; every run mounts its own anyway.
+    """
+    kernel.mount("proc", "/proc", "proc", kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC)
+    with open("/proc/sys/user/max_user_namespaces", "w") as file:
         file.write(str(limit))
-    kernel.unmount(_DRAFT)
 
 
 def _network_rules(unreachable: list[str], resolver: str) -> None:

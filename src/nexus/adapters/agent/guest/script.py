@@ -4,7 +4,7 @@ import sys
 
 
 def run(path):  # type: ignore[no-untyped-def]
-    """Execute the file in `__main__`; leaves by SystemExit or, after an interrupt, by the signal itself."""
+    """Execute the file in `__main__`. What it did not catch was shown already and goes on as SystemExit or KeyboardInterrupt."""
     main = type(sys)("__main__")
     main.__dict__.update(__file__=path, __cached__=None, __builtins__=__builtins__)
     sys.modules["__main__"] = main
@@ -25,9 +25,6 @@ def run(path):  # type: ignore[no-untyped-def]
         error = error.with_traceback(rest)
         sys.excepthook(type(error), error, rest)
         if isinstance(error, KeyboardInterrupt):
-            import _signal  # type: ignore[import-not-found]
-            import os
-
-            _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
-            os.kill(os.getpid(), _signal.SIGINT)
+            sys.excepthook = lambda *_: None
+            raise  # the interpreter ends by the signal
         raise SystemExit(1) from None

@@ -227,10 +227,17 @@ def _explain(fds: list[int], error: BaseException) -> None:
 
 def run_script(path: str, home: str) -> None:
     """Run python source as `__main__` in this interpreter, with the agent gone from what it can import."""
-    from nexus.adapters.agent.guest import script
+    from nexus.adapters.agent.guest import ending, script
 
     for name in [name for name in sys.modules if name.partition(".")[0] == "nexus"]:
         del sys.modules[name]
+    known = set(sys.modules)
     sys.path.insert(0, home)
     signals.signal(signals.SIGINT, signals.default_int_handler)
-    script.run(path)  # type: ignore[no-untyped-call]
+    own = (home + "/", "/tmp/", "/dev/shm/", "/var/tmp/")
+    try:
+        script.run(path)  # type: ignore[no-untyped-call]
+    except SystemExit as reason:
+        ending.leave(reason, own, known)
+        raise
+    ending.leave(None, own, known)

@@ -82,8 +82,9 @@ def _launch(folder: Folder, spec: SandboxSpec, python: interpreters.Interpreter,
     told = _read_info(info_read, folder)
     pid = told["child-pid"]
     _write_maps(pid, folder.sandbox_id, root)
-    notes += _limit(groups, spec, pid, root)
     os.write(block_write, b"1")
+    # Moving it takes the kernel milliseconds, in which bubblewrap goes on. Nothing has been forked yet that could be left outside.
+    notes += _limit(groups, spec, pid, root)
     mine.settimeout(_START_SECONDS)
     _hear(mine, bundle.BORN, folder)
     online = spec.network == "full" and network.program() is not None
