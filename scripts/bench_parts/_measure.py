@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal, NotRequired, TypedDict
 
 Clean = Callable[[], object]
@@ -30,6 +30,8 @@ class Row(TypedDict):
     ok: bool
     kind: NotRequired[Kind]
     """What the bar is about; "times as long" when absent. Only "times as fast" has to be at least its bar."""
+    figure: NotRequired[float]
+    """The median of what the bar is about; the ratio when absent."""
     note: NotRequired[str]
 
 
@@ -64,6 +66,7 @@ def alone(name: str, ours: Call, n: int, bar: float | None = None, *, warm_up: i
         bar=bar,
         ok=bar is None or median <= bar,
         kind="ms",
+        figure=median,
     )
 
 
@@ -89,6 +92,11 @@ def _pairs(kind: Kind, name: str, ours: Call, theirs: Call, n: int, bar: float |
             pairs.append((first, second))
         else:
             pairs.append((timed(ours), timed(theirs)))
+    return summary(kind, name, pairs, bar)
+
+
+def summary(kind: Kind, name: str, pairs: Sequence[tuple[float, float]], bar: float | None = None) -> Row:
+    """The row of pairs (our milliseconds, theirs) that were measured elsewhere."""
     figures = [_figure(kind, mine, other) for mine, other in pairs]
     median = statistics.median(figures)
     ratio = median if kind != "ms more" else statistics.median(mine / other for mine, other in pairs)
@@ -98,10 +106,11 @@ def _pairs(kind: Kind, name: str, ours: Call, theirs: Call, n: int, bar: float |
         theirs_ms=statistics.median(other for _, other in pairs),
         ratio=ratio,
         spread=_spread(figures),
-        n=n,
+        n=len(pairs),
         bar=bar,
         ok=bar is None or (median >= bar if kind == "times as fast" else median <= bar),
         kind=kind,
+        figure=median,
     )
 
 
