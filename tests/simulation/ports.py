@@ -81,6 +81,9 @@ class SimViews:
         self.write(rows)
         return True
 
+    def begin(self, *_given: Any, **_more: Any) -> Any:
+        raise AssertionError("no schedule rebuilds")
+
     def swap(self, renames: Mapping[str, str], **_more: Any) -> int | None:
         raise AssertionError("no schedule rebuilds")
 

@@ -78,7 +78,7 @@ def make_engine(folder: Path, kind: str, database_url: str = "", step: Steps | N
         MonotonicClock(),
         limits=Limits(orphan_grace=0),
         template=settings.template,
-        **({"steps": step} if step is not None else {}),  # type: ignore[arg-type]
+        **({"steps": step} if step is not None else {}),
     )
 
 

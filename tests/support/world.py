@@ -88,7 +88,7 @@ class World:
         provider = FakeProvider(self.cloud, capabilities=self.capabilities, worker=name, **more.pop("fake", {}))
         settings = config.load(env={}, file=None, data_dir=self.folder, sandbox_provider="fake", user="ann")
         return Engine(
-            self.store,  # type: ignore[arg-type]  # delegates everything
+            self.store,
             Providers(settings, given=[provider]),
             liveness,
             self.clock,
