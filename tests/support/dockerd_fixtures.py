@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import socket
 import threading
 from collections.abc import Iterator
@@ -37,40 +38,34 @@ def bare_image(docker_engine: Engine) -> str:
 class Doorway:
     """The engine's socket behind a TCP port on loopback: to a client, an engine on another machine.
 
-    `cut` drops what is connected and, until `mend`, refuses what comes; `hang` accepts and says nothing.
+    `cut` drops what is connected and, until `mend`, refuses what comes; `hanging` swallows what the engine says.
     """
 
     def __init__(self, target: Path) -> None:
         self._target = target
         self._listener = socket.create_server(("127.0.0.1", 0))
-        self._open: set[socket.socket] = set()
-        self._lock = threading.Lock()
-        self.refusing = False
+        self.host = f"tcp://127.0.0.1:{self._listener.getsockname()[1]}"
+        self._threads: list[threading.Thread] = []
+        self._cut = threading.Event()
         self.hanging = False
-        self._thread = threading.Thread(target=self._accept, daemon=True)
-        self._thread.start()
-
-    @property
-    def host(self) -> str:
-        return f"tcp://127.0.0.1:{self._listener.getsockname()[1]}"
+        self._threads = [threading.Thread(target=self._accept)]
+        self._threads[0].start()
 
     def cut(self) -> None:
-        self.refusing = True
-        with self._lock:
-            links, self._open = self._open, set()
-        for link in links:
-            with suppress(OSError):
-                link.shutdown(socket.SHUT_RDWR)
+        self._cut.set()
+        for thread in self._threads[1:]:
+            thread.join(5)
 
     def mend(self) -> None:
-        self.refusing = self.hanging = False
+        self._cut.clear()
+        self.hanging = False
 
     def close(self) -> None:
         with suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
+        self._threads[0].join(5)
         self._listener.close()
         self.cut()
-        self._thread.join(5)
 
     def _accept(self) -> None:
         while True:
@@ -78,33 +73,28 @@ class Doorway:
                 near, _ = self._listener.accept()
             except OSError:
                 return
-            if self.refusing:
+            if self._cut.is_set():
                 near.close()
                 continue
-            far = socket.socket(socket.AF_UNIX)
-            try:
-                far.connect(str(self._target))
-            except OSError:
-                near.close()
-                far.close()
-                continue
-            with self._lock:
-                self._open |= {near, far}
-            for source, sink in ((near, far), (far, near)):
-                threading.Thread(target=self._copy, args=(source, sink), daemon=True).start()
+            thread = threading.Thread(target=self._serve, args=(near,))
+            self._threads = [known for known in self._threads if known.is_alive()] + [thread]
+            thread.start()
 
-    def _copy(self, source: socket.socket, sink: socket.socket) -> None:
-        with suppress(OSError):
-            while data := source.recv(65536):
-                if not self.hanging:
-                    sink.sendall(data)
-        with suppress(OSError):
-            sink.shutdown(socket.SHUT_WR)
-        with self._lock:
-            if source in self._open:
-                self._open.discard(source)
-                return
-        source.close()
+    def _serve(self, near: socket.socket) -> None:
+        with near, socket.socket(socket.AF_UNIX) as far, suppress(OSError):
+            far.connect(str(self._target))
+            others = {near: far, far: near}
+            reading = {near, far}
+            while reading and not self._cut.is_set():
+                for source in select.select(reading, [], [], 0.05)[0]:
+                    data = source.recv(65536)
+                    if not data:
+                        reading.discard(source)
+                        others[source].shutdown(socket.SHUT_WR)
+                    elif source is near or not self.hanging:
+                        others[source].sendall(data)
+                if far not in reading:
+                    return  # the engine has said all that it had to
 
 
 @pytest.fixture
