@@ -7,14 +7,15 @@ Standard library only.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from itertools import groupby
 from typing import Any, Final
 
 from nexus.domain.ports import RowWrite, Table
 
-TYPES: Final = ("text", "integer", "real")
+TYPES: Final[Mapping[str, str]] = {"text": "text", "integer": "integer", "real": "real"}
+"""The kinds of columns, and what SQLite calls them."""
 _IDENTIFIER = re.compile(r"[a-z][a-z0-9_]{0,50}")
 
 Shape = tuple[str, tuple[str, ...], tuple[str, ...] | None, str | None]
@@ -28,13 +29,13 @@ def identifier(name: str) -> str:
     return f'"{name}"'
 
 
-def create_table(table: Table) -> str:
+def create_table(table: Table, types: Mapping[str, str] = TYPES) -> str:
     """Columns are nullable but for the key: a row may be written in parts."""
     lines = []
     for name, kind in table.columns.items():
-        if kind not in TYPES:
-            raise ValueError(f"column {name!r} of {table.name!r} has type {kind!r}, not one of {', '.join(TYPES)}")
-        lines.append(f"{identifier(name)} {kind}{' NOT NULL' if name in table.key else ''}")
+        if kind not in types:
+            raise ValueError(f"column {name!r} of {table.name!r} has type {kind!r}, not one of {', '.join(types)}")
+        lines.append(f"{identifier(name)} {types[kind]}{' NOT NULL' if name in table.key else ''}")
     lines.append(f"PRIMARY KEY ({_listed(table.key)})")
     return f"CREATE TABLE IF NOT EXISTS {identifier(table.name)} ({', '.join(lines)})"
 

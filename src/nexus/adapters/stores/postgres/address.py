@@ -41,7 +41,7 @@ class Address:
 
     def __init__(self, url: str) -> None:
         """Raises `ConfigurationError` that quotes nothing of the URL."""
-        authority, slash, path = url.partition("://")[2].partition("?")[0].partition("/")
+        authority, _, path = url.partition("://")[2].partition("?")[0].partition("/")
         if "@" in path or authority.count("@") > 1:
             # libpq would take a part of the password for the host and print it in its error.
             raise ConfigurationError("NEXUS_DATABASE_URL cannot be understood", hint=_HINT)

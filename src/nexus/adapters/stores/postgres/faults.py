@@ -36,9 +36,8 @@ class ConnectionLost(StoreUnavailable):
     """Whether the connection had been open before, so that a new one may do better."""
 
 
-def is_passing(error: psycopg.Error) -> bool:
-    """A deadlock or a failed serialization: nothing was done, and deciding again helps."""
-    return error.sqlstate in ("40001", "40P01")
+class StalePlan(StoreUnavailable):
+    """A statement was prepared for a table that has been replaced since. Nothing was done."""
 
 
 def lost(error: psycopg.Error, address: Address) -> ConnectionLost:
@@ -52,6 +51,8 @@ def unavailable(error: psycopg.Error, address: Address) -> StoreError:
     """The store's error for a failure that the server or libpq reports."""
     state = error.sqlstate or ""
     reason = address.scrubbed(error.diag.message_primary or str(error))
+    if state == "0A000" and "cached plan" in reason:
+        return StalePlan(reason)
     if state in _LACKING:
         return SchemaMismatch(f"The database {address} lacks what this program needs: {reason}", hint=_MIGRATE)
     if state == "42501":
@@ -74,7 +75,7 @@ def _unreachable(reason: str, address: Address) -> StoreUnavailable:
         ("password authentication failed", "28P01"),
         ("no password supplied", "28P01"),
         ("no pg_hba.conf entry", "28000"),
-        ("role \"", "28000"),
+        ('role "', "28000"),
         ("too many clients", "53300"),
         ("remaining connection slots", "53300"),
         ("database system is ", "57P03"),

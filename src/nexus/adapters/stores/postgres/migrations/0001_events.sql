@@ -47,8 +47,7 @@ CREATE TABLE installation (
   only_one boolean PRIMARY KEY DEFAULT true CHECK (only_one),
   id text NOT NULL,
   created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
-  -- Which cluster's transaction ids the positions are made of, and what is added to them since a restore.
-  system_identifier bigint NOT NULL,
+  -- Added to transaction ids where they become positions: grows when the log moves to a cluster that counted less far.
   epoch bigint NOT NULL DEFAULT 0 CHECK (epoch >= 0),
   -- The role that `nexus migrate --application-role` named: new tables are granted to it, too.
   application_role text

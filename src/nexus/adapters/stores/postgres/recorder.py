@@ -1,0 +1,224 @@
+"""The event sourcing library's recorder over our statements: positions without a table lock.
+
+Not a subclass of its Postgres recorder: that one brings a pool, composite types, DDL at each start and ten attempts
+at everything, and locks the table for each append. ADR 0030 has the figures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final, Never, cast
+from uuid import UUID
+
+import psycopg
+from eventsourcing.persistence import ApplicationRecorder, IntegrityError, StoredEvent
+
+from nexus.adapters.stores import sql
+from nexus.adapters.stores.postgres import statements
+from nexus.adapters.stores.postgres.database import Database, Link
+from nexus.adapters.stores.postgres.schema import ORDINAL_BITS
+from nexus.adapters.stores.postgres.statements import COLUMNS, FEW, GIVEN, HORIZON, scalar
+from nexus.adapters.stores.recording import EnvelopeRecord, PlacedRecord, placed
+from nexus.domain.errors import StoreError
+from nexus.domain.ports import RowWrite, Snapshot
+
+MOST_EVENTS: Final = 1 << ORDINAL_BITS
+"""In one append: a position has room for so many per transaction."""
+MOST_BYTES: Final = 16 * 1024 * 1024
+"""Of all payloads of one append. Events hold digests, sizes and reasons; whoever comes here does not."""
+
+
+class Recorder(ApplicationRecorder):
+    """Writes envelopes, read models' rows and snapshots in one transaction; reads them by stream and by position."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    # --- writing -------------------------------------------------------------------------------------------------
+    def insert_events(
+        self,
+        stored_events: Sequence[StoredEvent],
+        *,
+        rows: Sequence[RowWrite] = (),
+        snapshots: Sequence[Snapshot] = (),
+        receipt: list[str] | None = None,
+        **_: Any,
+    ) -> Sequence[int]:
+        """Returns the positions; `receipt` is given the time of recording of each event.
+
+        Raises `IntegrityError` when a version or an event id is taken, or a deadlock was broken at our cost.
+        """
+        events = cast(Sequence[EnvelopeRecord], stored_events)
+        _check(events)
+        at_once, one_by_one = _distinct(rows)
+        statement = statements.append(len(events), len(snapshots), tuple(map(sql.shape, at_once)))
+        with self._database.using() as link:
+            parameters = [*_event_parameters(events, link.epoch), *_more_parameters(snapshots, at_once)]
+            try:
+                found = self._insert(link, statement, parameters, one_by_one)
+            except psycopg.errors.UniqueViolation as error:
+                if error.diag.constraint_name == "events_pkey":
+                    raise _position_taken() from error
+                raise IntegrityError(error) from None
+            except (psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure) as error:
+                raise IntegrityError(error) from None
+        if receipt is not None:
+            receipt.extend(moment for _, moment in found)
+        return [position for position, _ in found]
+
+    def _insert(
+        self, link: Link, statement: str, parameters: Sequence[Any], more: Sequence[RowWrite]
+    ) -> list[tuple[Any, ...]]:
+        if not more:
+            return link.write(statement, parameters).fetchall()
+        with link.transaction():
+            found = link.write(statement, parameters).fetchall()
+            for row in more:
+                link.write(statements.write(sql.shape(row)), list(map(scalar, sql.parameters(row))))
+        return found
+
+    # --- reading -------------------------------------------------------------------------------------------------
+    def select_events(
+        self,
+        originator_id: UUID | str,
+        *,
+        gt: int | None = None,
+        lte: int | None = None,
+        desc: bool = False,
+        limit: int | None = None,
+    ) -> Sequence[PlacedRecord]:
+        statement = f"SELECT {COLUMNS} FROM events WHERE originator_id = %s"
+        parameters: list[Any] = [originator_id]
+        if gt is not None:
+            statement += " AND originator_version > %s::bigint"
+            parameters.append(str(gt))
+        if lte is not None:
+            statement += " AND originator_version <= %s::bigint"
+            parameters.append(str(lte))
+        statement += " ORDER BY originator_version" + (" DESC" if desc else "")
+        if limit is not None:
+            statement += " LIMIT %s::bigint"
+            parameters.append(str(limit))
+        return self._database.ask(lambda link: _records(link, statement, parameters))
+
+    def select_notifications(
+        self,
+        start: int | None,
+        limit: int,
+        stop: int | None = None,
+        topics: Sequence[str] = (),
+        *,
+        inclusive_of_start: bool = True,
+    ) -> Sequence[PlacedRecord]:
+        def select(link: Link) -> list[PlacedRecord]:
+            conditions, parameters = self._trusted(link)
+            if start is not None:
+                conditions.append(f"position {'>=' if inclusive_of_start else '>'} %s::bigint")
+                parameters.append(str(start))
+            if stop is not None:
+                conditions.append("position <= %s::bigint")
+                parameters.append(str(stop))
+            if topics:
+                conditions.append("topic = ANY(%s)")
+                parameters.append(list(topics))
+            where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
+            statement = f"SELECT {COLUMNS} FROM events{where} ORDER BY position LIMIT %s::bigint"
+            return _records(link, statement, [*parameters, str(limit)])
+
+        found = self._database.ask(select)
+        if found:
+            self.note(found[-1].id)
+        return found
+
+    def max_notification_id(self) -> int | None:
+        def select(link: Link) -> int | None:
+            conditions, parameters = self._trusted(link)
+            where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
+            row = link.execute(f"SELECT max(position) FROM events{where}", parameters, prepare=True).fetchone()
+            return row[0] if row is not None else None
+
+        found = self._database.ask(select)
+        if found is not None:
+            self.note(found)
+        return found
+
+    def select_by_ids(self, event_ids: Sequence[str]) -> dict[str, PlacedRecord]:
+        """The stored ones among these events, by event id."""
+        statement = f"SELECT {COLUMNS} FROM events WHERE event_id = ANY(%s)"
+        found = self._database.ask(lambda link: _records(link, statement, [list(event_ids)]))
+        return {record.event_id: record for record in found}
+
+    def select_snapshot(self, originator_id: str) -> Snapshot | None:
+        row = self._database.ask(
+            lambda link: link.execute(
+                "SELECT originator_id, originator_version, schema_version, state FROM snapshots"
+                " WHERE originator_id = %s",
+                (originator_id,),
+                prepare=True,
+            ).fetchone()
+        )
+        return Snapshot(*row) if row is not None else None
+
+    def subscribe(self, gt: int | None = None, topics: Sequence[str] = ()) -> Never:
+        """The library's own way of following: ours is `PostgresStore.wait` and `read`, which outlive an outage."""
+        raise TypeError("follow this store by its `wait` and `read`")
+
+    def note(self, position: int) -> None:
+        """This position is known to be stored: from now on a log without it is refused."""
+        if position > self._database.seen:
+            self._database.seen = position
+
+    def _trusted(self, link: Link) -> tuple[list[str], list[Any]]:
+        """Where appends are locked out, all that is there can be trusted; else what is below the horizon."""
+        if self._database.is_held:
+            return [], []
+        return [f"position < {HORIZON}"], [str(link.epoch)]
+
+
+def _records(link: Link, statement: str, parameters: Sequence[Any]) -> list[PlacedRecord]:
+    return list(map(placed, link.execute(statement, parameters, prepare=True)))
+
+
+def _check(events: Sequence[EnvelopeRecord]) -> None:
+    if len(events) > MOST_EVENTS:
+        raise ValueError(f"{len(events)} events in one append; there is room for {MOST_EVENTS}")
+    size = sum(len(event.state) for event in events)
+    if size > MOST_BYTES:
+        raise ValueError(f"{size} bytes of events in one append; at most {MOST_BYTES} are taken")
+
+
+def _distinct(rows: Sequence[RowWrite]) -> tuple[Sequence[RowWrite], Sequence[RowWrite]]:
+    """Rows for the append's own statement, which may write each row once, and those that have to come after it."""
+    keys = {(row.table, *row.key.items()) for row in rows}
+    return (rows, ()) if len(keys) == len(rows) else ((), rows)
+
+
+def _event_parameters(events: Sequence[EnvelopeRecord], epoch: int) -> list[Any]:
+    offset = str(epoch)
+    if len(events) <= FEW:
+        values: list[Any] = []
+        for event in events:
+            values.append(offset)
+            values.extend(_values(event))
+        return values
+    return [offset, *map(statements.array, zip(*map(_values, events), strict=True))]
+
+
+def _values(event: EnvelopeRecord) -> list[Any]:
+    return [scalar(getattr(event, name)) if name != "state" else event.state for name in GIVEN]
+
+
+def _more_parameters(snapshots: Sequence[Snapshot], rows: Sequence[RowWrite]) -> list[Any]:
+    values: list[Any] = []
+    for kept in snapshots:
+        values += [kept.originator_id, str(kept.originator_version), str(kept.schema_version), kept.state]
+    for row in rows:
+        values.extend(map(scalar, sql.parameters(row)))
+    return values
+
+
+def _position_taken() -> StoreError:
+    return StoreError(
+        "A position that this append was given is in use already",
+        hint="The log was restored while it was in use. Stop all processes, then run `nexus migrate`.",
+    )

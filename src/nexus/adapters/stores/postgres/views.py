@@ -1,0 +1,203 @@
+"""Read models in Postgres. Needs the driver alone: the event sourcing library stays with the store."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
+from typing import Any, Final
+
+import psycopg
+from psycopg.rows import dict_row
+
+from nexus.adapters.stores import sql
+from nexus.adapters.stores.postgres import schema, statements
+from nexus.adapters.stores.postgres.address import LOCK_SECONDS
+from nexus.adapters.stores.postgres.database import Database, Link
+from nexus.adapters.stores.postgres.schema import ALL
+from nexus.domain.errors import StoreUnavailable
+from nexus.domain.ports import RowWrite, Scalar, Table
+
+_SWAP_ATTEMPTS: Final = 60
+_SWAP_LOCK_SECONDS: Final = 0.3
+"""How long a swap may hold up writers and readers before it lets them pass and tries again."""
+
+
+class PostgresViews:
+    """Implements the `ViewStore` port. Thread-safe.
+
+    Sees the rows of every tenant; `of_tenant` gives one that sees those of one tenant, by the database's own rules.
+    """
+
+    def __init__(self, database: Database | str, *, scope: str = ALL) -> None:
+        self._database = database if isinstance(database, Database) else Database(database)
+        self._scope = scope
+
+    def of_tenant(self, tenant_id: str) -> PostgresViews:
+        """The same views by row-level security: rows of other tenants are not there, whatever is asked."""
+        return PostgresViews(self._database, scope=f"tenant:{tenant_id}")
+
+    def query(self, sql: str, params: Mapping[str, Scalar] | None = None) -> list[dict[str, Any]]:
+        statement = statements.portable(sql)
+
+        def select(link: Link) -> list[dict[str, Any]]:
+            with link.cursor(row_factory=dict_row) as cursor:
+                return cursor.execute(statement, params or {}).fetchall()
+
+        return self._database.ask(select, self._scope)
+
+    def create(self, tables: Sequence[Table]) -> None:
+        if not self._database.ask(lambda link: schema.missing(link, tables)):
+            return
+        with self._database.using() as link:
+            schema.create(link, tables)
+
+    def position(self, projection: str) -> int | None:
+        return self._database.ask(lambda link: _position(link, projection))
+
+    def advance(self, projection: str, expected: int | None, position: int, rows: Sequence[RowWrite]) -> bool:
+        with self._database.using() as link, link.transaction():
+            if not _move(link, projection, expected, position):
+                return False
+            write_rows(link, rows)
+        return True
+
+    def begin(self, tables: Sequence[Table], projection: str) -> None:
+        with self._database.using() as link, link.transaction():
+            schema.replace(link, tables)
+            _forget(link, [projection])
+            link.execute("INSERT INTO projection_positions VALUES (%s, 0)", (projection,))
+
+    def swap(
+        self,
+        renames: Mapping[str, str],
+        *,
+        built: str,
+        expected: int,
+        projection: str,
+        forget: Sequence[str],
+        finish: Callable[[int], tuple[int, Sequence[RowWrite]]],
+    ) -> int | None:
+        for attempt in range(_SWAP_ATTEMPTS):
+            try:
+                with self._database.holding() as link, link.transaction():
+                    _lock_out(link, renames.values())
+                    if _position(link, built) != expected:
+                        return None
+                    position, rows = finish(expected)
+                    write_rows(link, rows)
+                    _take_the_place(link, renames)
+                    _forget(link, [built, projection, *forget])
+                    link.execute("INSERT INTO projection_positions VALUES (%s, %s)", (projection, position))
+                return position
+            except _HeldUp:
+                time.sleep(random.random() * 0.02 * min(attempt + 1, 20))
+        raise StoreUnavailable(
+            f"Other sessions never let go of {', '.join(renames.values())}",
+            hint="Look for transactions that stay open (`nexus doctor`), then rebuild again.",
+        )
+
+    def drop(self, tables: Sequence[str], forget: Sequence[str]) -> None:
+        with self._database.using() as link, link.transaction():
+            for table in tables:
+                link.execute(f"DROP TABLE IF EXISTS {sql.identifier(table)}")
+            _forget(link, forget)
+
+    def close(self) -> None:
+        self._database.close()
+
+
+# --- writing rows ----------------------------------------------------------------------------------------------------
+def write_rows(link: Link, rows: Sequence[RowWrite]) -> None:
+    """Write rows inside the caller's transaction, in their order."""
+    for shape, group in groupby(rows, key=sql.shape):
+        for some in _runs(group):
+            if len(some) == 1:
+                link.write(statements.write(shape), list(map(statements.scalar, some[0])))
+            else:
+                types = _types(link, shape)
+                link.write(statements.bulk(shape, types), list(map(statements.array, zip(*some, strict=True))))
+
+
+def _runs(rows: Iterable[RowWrite]) -> Iterator[list[tuple[Any, ...]]]:
+    """Parameters of neighbouring rows; a new run begins where a key comes again, for a statement writes it once."""
+    keys: set[tuple[Scalar, ...]] = set()
+    run: list[tuple[Any, ...]] = []
+    for row in rows:
+        key = tuple(row.key.values())
+        if key in keys:
+            yield run
+            keys, run = set(), []
+        keys.add(key)
+        run.append(sql.parameters(row))
+    if run:
+        yield run
+
+
+def _types(link: Link, shape: sql.Shape) -> tuple[str, ...]:
+    """The columns' types: arrays need theirs said. Asked each time, for a rebuilt table may have others."""
+    table, key, columns, _ = shape
+    found = dict(
+        link.execute(
+            "SELECT attname, format_type(atttypid, NULL) FROM pg_attribute"
+            " WHERE attrelid = %s::regclass AND attnum > 0 AND NOT attisdropped",
+            (sql.identifier(table),),
+        ).fetchall()
+    )
+    try:
+        return tuple(found[name] for name in (*key, *(columns or ())))
+    except KeyError as missing:
+        raise psycopg.errors.UndefinedColumn(f"column {missing} of {table} does not exist") from None
+
+
+# --- positions -------------------------------------------------------------------------------------------------------
+def _position(link: Link, projection: str) -> int | None:
+    row = link.execute("SELECT position FROM projection_positions WHERE projection = %s", (projection,)).fetchone()
+    return None if row is None else int(row[0])
+
+
+def _forget(link: Link, projections: Sequence[str]) -> None:
+    link.execute("DELETE FROM projection_positions WHERE projection = ANY(%s)", (list(projections),))
+
+
+def _move(link: Link, projection: str, expected: int | None, position: int) -> bool:
+    """Compare and set: at most one of several projectors that read the same page gets to write it."""
+    if expected is None:
+        moved = link.execute(
+            "INSERT INTO projection_positions VALUES (%s, %s) ON CONFLICT (projection) DO NOTHING",
+            (projection, position),
+        )
+    else:
+        moved = link.execute(
+            "UPDATE projection_positions SET position = %s WHERE projection = %s AND position = %s",
+            (position, projection, expected),
+        )
+    return moved.rowcount == 1
+
+
+# --- swapping --------------------------------------------------------------------------------------------------------
+class _HeldUp(Exception):
+    """Others did not let go in time. Nothing was changed."""
+
+
+def _lock_out(link: Link, tables: Iterable[str]) -> None:
+    """Keep appends away, then readers and writers of these tables.
+
+    An append holds its lock on the events to its end: once this is granted, whatever was begun is committed.
+    """
+    link.execute(f"SET LOCAL lock_timeout = {int(_SWAP_LOCK_SECONDS * 1000)}")
+    try:
+        link.execute("LOCK TABLE events IN SHARE ROW EXCLUSIVE MODE")
+        for table in tables:
+            if link.execute("SELECT to_regclass(%s)", (sql.identifier(table),)).fetchone() != (None,):
+                link.execute(f"LOCK TABLE {sql.identifier(table)} IN ACCESS EXCLUSIVE MODE")
+    except psycopg.errors.LockNotAvailable:
+        raise _HeldUp from None
+    link.execute(f"SET LOCAL lock_timeout = {LOCK_SECONDS * 1000}")
+
+
+def _take_the_place(link: Link, renames: Mapping[str, str]) -> None:
+    for aside, live in renames.items():
+        link.execute(f"DROP TABLE IF EXISTS {sql.identifier(live)}")
+        link.execute(f"ALTER TABLE {sql.identifier(aside)} RENAME TO {sql.identifier(live)}")

@@ -1,0 +1,231 @@
+"""Postgres servers of the tests' own, from Debian's packages: on a unix socket in a temporary folder, gone afterwards.
+
+Each test process has one server, and each test a database in it. Processes do not share theirs: a reader of the log
+waits for every older transaction of the whole server, so that tests at the same time would hold each other up.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import pwd
+import re
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+from nexus.adapters.stores.postgres.address import Address
+from nexus.adapters.stores.postgres.schema import migrate
+from nexus.domain.ports import Table
+from nexus.projections.tables import TABLES
+
+INSTALL_HINT = "apt-get install -y --no-install-recommends postgresql"
+START_SECONDS = 60.0
+SUPERUSER, OWNER, APPLICATION, SECURED = "postgres", "nexus_owner", "nexus_app", "nexus_secured"
+PASSWORD = "c0rrect horse/battery@staple"
+"""Of the role `SECURED`, the only one that needs one."""
+
+_SETTINGS = {
+    "listen_addresses": "",
+    "max_connections": 200,
+    "shared_buffers": "32MB",
+    "fsync": "on",
+    "log_min_messages": "warning",
+    "max_prepared_transactions": 4,
+}
+_HBA = f"local all {SECURED} scram-sha-256\nlocal all all trust\n"
+
+
+class ServerFailed(RuntimeError):
+    """The server cannot be started; the message says what is missing."""
+
+
+@cache
+def programs() -> Path:
+    """The folder of Debian's newest server programs."""
+    found = sorted(
+        Path("/usr/lib/postgresql").glob("*/bin/postgres"),
+        key=lambda path: [int(n) for n in re.findall(r"\d+", str(path))],
+    )
+    if not found:
+        raise ServerFailed(f"there is no Postgres server in /usr/lib/postgresql; install it with: {INSTALL_HINT}")
+    return found[-1].parent
+
+
+def _as_ordinary_user() -> list[str]:
+    """Postgres refuses to run as root; a server must not outlive the process that started it."""
+    command = ["setpriv", "--pdeathsig", "INT"]
+    if os.geteuid() == 0:
+        user = pwd.getpwnam("postgres")
+        command += [f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--init-groups"]
+    return [*command, "--"]
+
+
+@dataclass(frozen=True)
+class TestDatabase:
+    """A database for one test, migrated, with a role that owns the tables and one that only uses them."""
+
+    __test__ = False
+
+    server: Server
+    name: str
+
+    @property
+    def owner(self) -> str:
+        """The URL for `nexus migrate`, rebuilds, and everything else."""
+        return self.server.url(self.name, OWNER)
+
+    @property
+    def application(self) -> str:
+        """The URL of an ordinary process."""
+        return self.server.url(self.name, APPLICATION)
+
+    def run(self, statement: str, parameters: Sequence[Any] = (), *, user: str = SUPERUSER) -> list[tuple[Any, ...]]:
+        """One statement, committed; its rows, if it has any."""
+        with psycopg.connect(self.server.url(self.name, user), autocommit=True) as connection:
+            cursor = connection.execute(statement, parameters or None)
+            return cursor.fetchall() if cursor.description else []
+
+
+class Server:
+    """One server, under a folder of its own."""
+
+    def __init__(self, **settings: Any) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="nexus-pg-"))
+        self._settings = {**_SETTINGS, **settings}
+        self._process: subprocess.Popen[bytes] | None = None
+        try:
+            if os.geteuid() == 0:
+                shutil.chown(self.folder, "postgres", "postgres")
+            self._initialise()
+            self.start()
+            self._make_roles()
+        except BaseException:
+            self.remove()
+            raise
+
+    def _initialise(self) -> None:
+        command = [str(programs() / "initdb"), "-D", str(self.data), "-U", SUPERUSER, "--auth=trust", "--no-sync"]
+        command += ["--encoding=UTF8", "--locale=C"]
+        done = subprocess.run([*_as_ordinary_user(), *command], capture_output=True, text=True, cwd="/", check=False)
+        if done.returncode != 0:
+            raise ServerFailed(f"initdb failed:\n{done.stdout}{done.stderr}")
+        (self.data / "pg_hba.conf").write_text(_HBA)
+
+    def _make_roles(self) -> None:
+        with psycopg.connect(self.url("postgres", SUPERUSER), autocommit=True) as connection:
+            for role in (OWNER, APPLICATION):
+                connection.execute(f"CREATE ROLE {role} LOGIN")
+            connection.execute(f"CREATE ROLE {SECURED} LOGIN PASSWORD '{PASSWORD}'")
+
+    @property
+    def data(self) -> Path:
+        return self.folder / "data"
+
+    @property
+    def pid(self) -> int:
+        """Of the postmaster."""
+        assert self._process is not None
+        return self._process.pid
+
+    @property
+    def socket(self) -> Path:
+        return self.folder / ".s.PGSQL.5432"
+
+    def url(self, database: str, user: str) -> str:
+        return f"postgresql://{user}@/{database}?host={self.folder}"
+
+    # --- coming and going ----------------------------------------------------------------------------------------
+    def start(self) -> None:
+        """Start it and wait until it answers."""
+        settings = {**self._settings, "unix_socket_directories": self.folder}
+        options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
+        with (self.folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [*_as_ordinary_user(), str(programs() / "postgres"), "-D", str(self.data), *options],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd="/",
+            )
+        deadline = time.monotonic() + START_SECONDS
+        while True:
+            try:
+                psycopg.connect(self.url("postgres", SUPERUSER)).close()
+                return
+            except psycopg.OperationalError:
+                if self._process.poll() is not None or time.monotonic() > deadline:
+                    raise ServerFailed(f"the server does not answer:\n{self.log()[-3000:]}") from None
+                time.sleep(0.01)
+
+    def stop(self, how: signal.Signals = signal.SIGINT) -> None:
+        """SIGINT ends sessions and writes everything down; SIGQUIT is the crash of `pg_ctl -m immediate`."""
+        if self._process is not None:
+            self._process.send_signal(how)
+            try:
+                self._process.wait(START_SECONDS)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+            self._process = None
+
+    def remove(self) -> None:
+        self.stop(signal.SIGQUIT)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def log(self) -> str:
+        return (self.folder / "log").read_text(errors="replace")
+
+    # --- databases -----------------------------------------------------------------------------------------------
+    @contextmanager
+    def database(self, *, migrated: bool = True, tables: Sequence[Table] = TABLES) -> Iterator[TestDatabase]:
+        """A new database; dropped in the end, whoever is still connected."""
+        database = TestDatabase(self, f"test_{uuid.uuid4().hex[:12]}")
+        with psycopg.connect(self.url("postgres", SUPERUSER), autocommit=True) as connection:
+            connection.execute(f"CREATE DATABASE {database.name} OWNER {OWNER}")
+        database.run(f"ALTER SCHEMA public OWNER TO {OWNER}")
+        try:
+            if migrated:
+                migrate(Address(database.owner), tables, APPLICATION)
+            yield database
+        finally:
+            if self._process is None:
+                self.start()
+            with psycopg.connect(self.url("postgres", SUPERUSER), autocommit=True) as connection:
+                connection.execute(f"DROP DATABASE IF EXISTS {database.name} WITH (FORCE)")
+
+
+@cache
+def shared_server() -> Server:
+    """This test process's server: nothing survives a crash of it, and nothing but its tests runs in it."""
+    server = Server(fsync="off", autovacuum="off")
+    atexit.register(server.remove)
+    return server
+
+
+@contextmanager
+def private_server(**settings: Any) -> Iterator[Server]:
+    """A server for one test that stops it or breaks it."""
+    server = Server(**settings)
+    try:
+        yield server
+    finally:
+        server.remove()
+
+
+@contextmanager
+def database(**more: Any) -> Iterator[TestDatabase]:
+    """A new database in the shared server."""
+    with shared_server().database(**more) as made:
+        yield made
