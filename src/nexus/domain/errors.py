@@ -22,6 +22,8 @@ NexusError
 │   └── ProviderOutcomeUnknown                           sent, no answer: look before the next attempt
 ├── StoreError
 │   ├── StoreUnavailable            nothing was recorded, nothing is concluded
+│   ├── StoreOutcomeUnknown         sent, no answer, and the store stays away: it may have been recorded
+│   ├── StoreRestored               the store is an older copy of itself: nothing goes on until an operator has looked
 │   ├── StreamConflict              optimistic concurrency: reload and decide again
 │   ├── SchemaMismatch              the store needs a migration, or is newer than this program
 │   └── UnreadableEvent             an event this version does not know; its sandbox is read-only
@@ -256,6 +258,19 @@ class StoreUnavailable(StoreError):
 
     code = "store_unavailable"
     hint = "Check the database and try again."
+
+
+class StoreOutcomeUnknown(StoreError):
+    """The event store went away before it answered: what was to be recorded may have been."""
+
+    code = "store_outcome_unknown"
+    hint = "Look at the sandbox once the database is back, before you try again."
+
+
+class StoreRestored(StoreError):
+    """The event store is an older copy of itself."""
+
+    code = "store_restored"
 
 
 class StreamConflict(StoreError):
