@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from typing import Any, Final
 
-from nexus.domain.errors import AmbiguousReference, SandboxNotFound
+from nexus.domain.errors import AmbiguousReference, InvalidInput, SandboxNotFound
 from nexus.domain.ports import Scalar, ViewStore
 from nexus.domain.validation import is_sandbox_id, shown
 from nexus.domain.values import Principal, SandboxState
@@ -20,8 +20,17 @@ Scope = tuple[str, dict[str, Scalar]]
 _PREFIX: Final = re.compile(r"(?:sb_)?([0-9a-f]{4,32})")
 
 
-def resolve(views: ViewStore, reference: str, principal: Principal) -> dict[str, Any]:
-    """The row of the `sandboxes` table; raises `SandboxNotFound`, or `AmbiguousReference` with the candidates."""
+def resolve(views: ViewStore, reference: Any, principal: Principal) -> dict[str, Any]:
+    """The row of the `sandboxes` table; raises `SandboxNotFound`, or `AmbiguousReference` with the candidates.
+
+    Anything but text is `InvalidInput`.
+    """
+    if not isinstance(reference, str):
+        raise InvalidInput(
+            f"A sandbox is named by text, not by {type(reference).__name__}",
+            hint="Give its id, the beginning of it, or its name.",
+            field="sandbox",
+        )
 
     def look(condition: str, scope: Scope, **more: Scalar) -> list[dict[str, Any]]:
         conditions, params = scope
