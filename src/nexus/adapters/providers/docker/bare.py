@@ -107,10 +107,10 @@ class Bare:
         if ready[:1] != ["ready"]:
             raise ProviderUnavailable("The container could not take another run; nothing happened")
         group, oom_before = ready[1], number(ready[2:3])
-        name, argv = self._command(request, group)
+        name, needed, argv = self._command(request, group)
         code = request.code or b""
         program = self._exec(
-            ("sh", "-c", _script("run"), "sh", group, str(len(code)), name, *argv),
+            ("sh", "-c", _script("run"), "sh", group, str(len(code)), name, needed, *argv),
             f"{self._uid}:{group}",
             {**BASE_ENVIRONMENT, **env, **request.env},
             HOME,
@@ -120,9 +120,10 @@ class Bare:
         finally:
             program.close()
 
-    def _command(self, request: RunRequest, group: str) -> tuple[str, tuple[str, ...]]:
+    def _command(self, request: RunRequest, group: str) -> tuple[str, str, tuple[str, ...]]:
+        """The name of the program's file, the interpreter without which it cannot run, the command line."""
         if request.argv is not None:
-            return "unused", request.argv
+            return "unused", "", request.argv
         if request.language not in _INTERPRETERS:
             raise ProviderUnsupported(
                 f"The image has no Python, and Nexus runs {request.language} code through it",
@@ -131,8 +132,8 @@ class Bare:
         interpreter, name = _INTERPRETERS[request.language]
         path = f"/tmp/.nexus-{group}/{name}"  # noqa: S108 - the guest's
         if request.language == "bash":
-            return name, ("sh", "-c", 'command -v bash >/dev/null && exec bash "$1"; exec sh "$1"', "sh", path)
-        return name, (interpreter, path)
+            return name, "sh", ("sh", "-c", 'command -v bash >/dev/null && exec bash "$1"; exec sh "$1"', "sh", path)
+        return name, interpreter, (interpreter, path)
 
     def _last_resort(self) -> None:
         """The run does not end: its sandbox has to."""

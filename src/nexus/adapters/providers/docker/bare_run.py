@@ -9,11 +9,14 @@ import time
 from collections.abc import Callable, Iterator
 
 from nexus.adapters.providers.docker.exec_stream import Ending, ExecStream
-from nexus.domain.errors import ProviderError, ProviderOutcomeUnknown, ProviderUnavailable
+from nexus.domain.errors import ProviderError, ProviderOutcomeUnknown, ProviderUnavailable, ProviderUnsupported
 from nexus.domain.provider import OUTPUT_CAP, ExecutionResult, OutputSink, RunRequest, Stream
 
 GRACE = 5.0
 """Seconds that ending a run may take; after that the whole container goes."""
+
+NOT_INSTALLED = 98
+"""Exit code of `shell/run.sh` in an image without the interpreter."""
 
 
 class BareRun:
@@ -39,6 +42,7 @@ class BareRun:
         self._kept: dict[Stream, bytearray] = {"stdout": bytearray(), "stderr": bytearray()}
         self._total: dict[Stream, int] = {"stdout": 0, "stderr": 0}
         self._incoming: queue.Queue[tuple[Stream, bytes] | None] = queue.Queue(maxsize=64)
+        self._closed = False
         self._timed_out = False
         self._ended = False
         self._given_up = threading.Event()
@@ -96,6 +100,7 @@ class BareRun:
                 pause = min(pause * 2, 0.5)
                 continue
             if item is None:
+                self._closed = True
                 return
             self._take(*item)
 
@@ -110,7 +115,7 @@ class BareRun:
     def _drain(self) -> None:
         """What was written before the end is still on its way; the engine closes the streams behind it."""
         end = time.monotonic() + GRACE
-        while (left := end - time.monotonic()) > 0:
+        while not self._closed and (left := end - time.monotonic()) > 0:
             try:
                 item = self._incoming.get(timeout=left)
             except queue.Empty:
@@ -165,6 +170,8 @@ class BareRun:
             return code, code - 128
         if self._timed_out:
             return 124, None
+        if code == NOT_INSTALLED:
+            raise ProviderUnsupported(f"{self._request.language} is not installed in this sandbox")
         raise ProviderUnavailable(f"The program could not be started in the container (exit code {code})")
 
 

@@ -108,7 +108,10 @@ class Containers:
                 raise
 
     def start(self, container_id: str) -> None:
-        """Start; one that runs is fine. Raises ProviderGone, or ProviderInvalidRequest when it cannot run at all."""
+        """Start; one that runs is fine. Raises ProviderGone, or ProviderInvalidRequest when it cannot run at all.
+
+        ProviderGone is also what somebody else is just removing.
+        """
         import docker.errors
 
         with self._engine.translated("start container", effect=True) as client:
@@ -116,6 +119,8 @@ class Containers:
                 client.start(container_id)
             except docker.errors.APIError as error:
                 said = str(error.explanation or error)
+                if status_of(error) == 409:
+                    raise ProviderGone(f"The container is being removed: {said}") from error
                 if status_of(error) == 404 and "network" in said and "not found" in said:
                     raise ProviderInvalidRequest(
                         f"The Docker Engine cannot start the sandbox: {said}",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import secrets
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,7 +22,8 @@ from nexus.adapters.providers.docker.images import image_facts, image_missing, i
 from nexus.domain.errors import ProviderError, ProviderGone, ProviderInvalidRequest, ProviderUnavailable
 from nexus.domain.provider import SandboxSpec
 
-_ATTEMPTS: Final = 8
+PATIENCE_SECONDS: Final = 30.0
+"""How long to try, while others make and remove containers of the same name."""
 _FIRST_UID: Final = 20_000
 _UIDS: Final = 40_000
 """User ids of code: above people's and services', within what a rootless engine has. Each container gets its own,
@@ -115,12 +117,15 @@ class Maker:
             naming.LABEL_GENERATION: str(spec.generation),
             naming.LABEL_SECRETS: str(len({**spec.template.env, **spec.env})),
         }
-        for _ in range(_ATTEMPTS):
+        begin, pause = time.monotonic(), 0.005
+        while time.monotonic() - begin < PATIENCE_SECONDS:
             plan = self.plan(spec)
             made = self.start_new(name, replace(plan, labels={**plan.labels, **more}))
             seen = self._containers.look(made or name)
             if seen is not None and self._finish(seen, spec.installation, made, set_up):
                 return seen
+            time.sleep(pause)  # the name is free when whoever removes its container is done
+            pause = min(pause * 2, 0.2)
         raise ProviderUnavailable(f"Others keep making and removing the container {name}")
 
     def _finish(self, seen: Seen, installation: str, made: str, set_up: Callable[[Seen], None]) -> bool:
@@ -128,7 +133,7 @@ class Maker:
         if seen.installation != installation:
             raise ProviderInvalidRequest(f"A container named {seen.name} belongs to somebody else")
         if seen.status == "created":  # whoever made it is about to start it, or died before it could
-            if self._start(seen.container_id, seen.labels):
+            if self._start(seen.container_id, seen.labels, seen.image_id):
                 again = self._containers.look(seen.container_id)
                 return again is not None and self._finish(again, installation, made, set_up)
             return False
@@ -179,10 +184,12 @@ class Maker:
                 plan.folder.rmdir()
         return ""
 
-    def _start(self, container_id: str, labels: Mapping[str, str], image_id: str = "") -> bool:
-        """False when the image has no Python: the container is removed, and the next plan knows."""
+    def _start(self, container_id: str, labels: Mapping[str, str], image_id: str) -> bool:
+        """False when it is being removed, or the image has no Python: then it is removed, and the next plan knows."""
         try:
             self._containers.start(container_id)
+        except ProviderGone:
+            return False
         except ProviderInvalidRequest as error:
             self.remove(container_id, labels)
             if labels.get(naming.LABEL_MODE) == "agent" and "executable file not found" in error.message:

@@ -1,12 +1,14 @@
 # One run, as the user of the code: $1 its group, $2 how many bytes of the input are the program, $3 the program's
-# file name, the rest its command line. The rest of the input is the program's own.
+# file name, $4 the interpreter that has to be there, the rest the command line. The rest of the input is the
+# program's own.
 # Leaves the exit status and, after a signal, the shell's word for it; then ends well, so that any other
 # end of this shell means that it was killed itself.
 umask 022
 place=/tmp/.nexus-$1
 size=$2
 code=$place/$3
-shift 3
+[ -z "$4" ] || command -v "$4" >/dev/null || exit 98
+shift 4
 rm -rf "$place"
 mkdir -m 711 "$place" && cat >"$place/all" || exit 99
 head -c "$size" "$place/all" >"$code" && tail -c "+$((size + 1))" "$place/all" >"$place/stdin" || exit 99
