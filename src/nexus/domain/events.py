@@ -11,7 +11,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, NamedTuple
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict
 
@@ -259,6 +259,14 @@ BY_TOPIC: Final[dict[str, type[Event]]] = {kind.TOPIC: kind for kind in EVENT_TY
 
 UPCASTERS: Final[dict[tuple[str, int], Callable[[Json], Json]]] = {}
 """(topic, old version) → a function from the old payload to that of the next version."""
+
+
+class Fact(NamedTuple):
+    """As much of an envelope as a state is folded from."""
+
+    event: Event
+    occurred_at: datetime
+    originator_version: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     # Read paths import this module for its values alone and must not load the events' validation with it.
-    from nexus.domain.events import Envelope
+    from nexus.domain.events import Envelope, Fact
 
 Scalar = str | int | float | None
 Row = Mapping[str, Any]
@@ -127,6 +127,13 @@ class EventStore(Protocol):
 
     def load(self, stream: str, *, after: int = 0, upto: int | None = None) -> list[Envelope]:
         """Events of one stream by version: after < version <= upto."""
+        ...
+
+    def history(self, stream: str, *, after: int = 0, upto: int | None = None) -> Iterator[Fact]:
+        """What `load` returns, reduced to what a state is folded from and read one by one: several times faster.
+
+        Raises `UnreadableEvent` where it comes to such an event.
+        """
         ...
 
     def last(self, stream: str) -> Envelope | None: ...

@@ -267,7 +267,7 @@ APPLY: Final[dict[type[ev.Event], Callable[[Sandbox, Any, datetime], None]]] = {
 }
 
 
-def fold(state: Sandbox | None, envelopes: Iterable[ev.Envelope]) -> Sandbox | None:
+def fold(state: Sandbox | None, envelopes: Iterable[ev.Envelope | ev.Fact]) -> Sandbox | None:
     """The state after these envelopes of one stream. The state that comes in is changed: pass one that you own."""
     for envelope in envelopes:
         event = envelope.event

@@ -141,7 +141,7 @@ class _Folded:
         return state
 
     def _loaded(self, stream: str, version: int) -> dict[str, Sandbox]:
-        state = fold(None, self._store.load(stream, upto=version)) if version else None
+        state = fold(None, self._store.history(stream, upto=version)) if version else None
         return {stream: state} if state is not None else {}
 
     def _forget(self, touched: Iterable[str]) -> None:

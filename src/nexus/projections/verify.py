@@ -147,7 +147,7 @@ def _judged_by_stream(
     stream = stream_id(str(where["sandbox_id"]))
     for _ in range(_LOOKS):
         try:
-            before = fold(None, store.load(stream))
+            before = fold(None, store.history(stream))
             row = _row(store, table, table.name, where)
             last = store.last(stream)
         except (UnreadableEvent, ValueError, KeyError):

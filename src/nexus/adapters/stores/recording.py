@@ -6,7 +6,7 @@ Stores of every database share this.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, cast
@@ -15,7 +15,7 @@ from eventsourcing.domain import DomainEventProtocol
 from eventsourcing.persistence import JSONTranscoder, Mapper, Notification, StoredEvent
 
 from nexus.domain.errors import UnreadableEvent
-from nexus.domain.events import Envelope, Unread, decode, encode
+from nexus.domain.events import Envelope, Event, Fact, Unread, decode, encode
 from nexus.domain.values import to_text
 
 
@@ -36,7 +36,10 @@ class EnvelopeRecord(StoredEvent):
 
 @dataclass(frozen=True)
 class PlacedRecord(Notification):
-    """An envelope as the database holds it; `id` is its position."""
+    """An envelope as the database holds it; `id` is its position.
+
+    One that `placed` made keeps the row and becomes attributes only if somebody asks: reading the log does not.
+    """
 
     event_id: str
     schema_version: int
@@ -48,6 +51,18 @@ class PlacedRecord(Notification):
     command: str
     correlation_id: str
     causation_id: str | None
+
+    def __getattr__(self, name: str) -> Any:
+        row = self.__dict__.pop("_row", None)
+        if row is None:
+            raise AttributeError(name)
+        self.__dict__.update(zip(PLACED, row, strict=True))
+        return getattr(self, name)
+
+    def row(self) -> Sequence[Any]:
+        """The values in the order of `PLACED`."""
+        row: Sequence[Any] | None = self.__dict__.get("_row")
+        return row if row is not None else [getattr(self, name) for name in PLACED]
 
 
 PLACED: Final = (
@@ -73,7 +88,7 @@ PLACED: Final = (
 def placed(row: Sequence[Any]) -> PlacedRecord:
     """A record from a row. Not through its constructor: a frozen one sets its fifteen fields one by one."""
     record = object.__new__(PlacedRecord)
-    record.__dict__.update(zip(PLACED, row, strict=True))
+    record.__dict__["_row"] = row
     return record
 
 
@@ -104,8 +119,13 @@ class EnvelopeMapper(Mapper[str]):
         )
 
     def to_domain_event(self, stored_event: StoredEvent) -> Envelope:
-        record = cast(PlacedRecord, stored_event)
-        return _envelope(record, decode(record.topic, record.schema_version, record.state))
+        row = cast(PlacedRecord, stored_event).row()
+        return _envelope(row, decode(row[_TOPIC], row[_SCHEMA_VERSION], row[_STATE]))
+
+    def to_facts(self, rows: Iterable[tuple[str, int, bytes, str, int]]) -> Iterator[Fact]:
+        """From topic, schema version, state, time and version, one by one: what nobody keeps costs little."""
+        for topic, schema_version, state, occurred_at, version in rows:
+            yield Fact(decode(topic, schema_version, state), datetime.fromisoformat(occurred_at), version)
 
     def to_page(self, records: Sequence[PlacedRecord]) -> list[Envelope]:
         """Like `to_domain_event` for a page of the log: an event that cannot be read stands there as `Unread`."""
@@ -115,25 +135,45 @@ class EnvelopeMapper(Mapper[str]):
                 page.append(self.to_domain_event(record))
             except UnreadableEvent as error:
                 marker = Unread(stored_topic=record.topic, stored_version=record.schema_version, reason=error.message)
-                page.append(_envelope(record, marker))
+                page.append(_envelope(record.row(), marker))
         return page
 
 
-def _envelope(record: PlacedRecord, event: Any) -> Envelope:
+_TOPIC, _SCHEMA_VERSION, _STATE = (PLACED.index(name) for name in ("topic", "schema_version", "state"))
+
+
+def _envelope(row: Sequence[Any], event: Event) -> Envelope:
+    (
+        position,
+        event_id,
+        stream,
+        version,
+        _,
+        _,
+        _,
+        occurred_at,
+        recorded_at,
+        actor,
+        tenant,
+        agent,
+        command,
+        story,
+        cause,
+    ) = row
     return Envelope(
-        record.event_id,
-        cast(str, record.originator_id),
-        record.originator_version,
-        datetime.fromisoformat(record.occurred_at),
+        event_id,
+        stream,
+        version,
+        datetime.fromisoformat(occurred_at),
         event,
-        record.actor,
-        record.tenant_id,
-        record.command,
-        record.correlation_id,
-        record.causation_id,
-        record.agent_id,
-        record.id,
-        datetime.fromisoformat(record.recorded_at),
+        actor,
+        tenant,
+        command,
+        story,
+        cause,
+        agent,
+        position,
+        datetime.fromisoformat(recorded_at),
     )
 
 

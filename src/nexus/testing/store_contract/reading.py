@@ -7,7 +7,7 @@ from typing import ClassVar
 import pytest
 
 from nexus.domain.errors import UnreadableEvent
-from nexus.domain.events import DriftObserved, Event, SandboxLost, Unread
+from nexus.domain.events import DriftObserved, Event, Fact, SandboxLost, Unread
 from nexus.domain.ports import EventStore
 from nexus.testing.store_contract.base import (
     StoreContractBase,
@@ -56,7 +56,16 @@ class ReadingContract(StoreContractBase):
         assert versions(after=2, upto=4) == [3, 4]
         assert versions(after=6) == versions(upto=0) == []
 
+    def test_history_is_load_without_the_envelopes(self, store: EventStore) -> None:
+        stream = new_stream()
+        store.append(stretch(stream, 1, 6))
+        for after, upto in ((0, None), (4, None), (0, 2), (2, 4), (6, None), (0, 0)):
+            loaded = store.load(stream, after=after, upto=upto)
+            facts = [Fact(one.event, one.occurred_at, one.originator_version) for one in loaded]
+            assert list(store.history(stream, after=after, upto=upto)) == facts
+
     def test_an_unknown_stream_is_empty(self, store: EventStore) -> None:
+        assert list(store.history(new_stream())) == []
         assert store.load(new_stream()) == []
         assert store.last(new_stream()) is None
 
@@ -104,6 +113,9 @@ class ReadingContract(StoreContractBase):
         assert caught.value.details["topic"] == unreadable.TOPIC
         with pytest.raises(UnreadableEvent):
             store.last(strange)
+        with pytest.raises(UnreadableEvent):
+            list(store.history(strange))
+        assert len(list(store.history(strange, upto=1))) == 1
         assert store.load(strange, upto=1) == placed[:1]
         assert [one.originator_version for one in store.load(plain)] == [1, 2]
         last = store.last(plain)

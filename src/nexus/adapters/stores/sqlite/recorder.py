@@ -22,6 +22,7 @@ _COLUMNS: Final = (
     "position, event_id, originator_id, originator_version, topic, schema_version, state, occurred_at, recorded_at,"
     " actor, tenant_id, agent_id, command, correlation_id, causation_id"
 )
+_FACTS: Final = "topic, schema_version, state, occurred_at, originator_version"
 _INSERT: Final = (
     "INSERT INTO events (event_id, originator_id, originator_version, topic, schema_version, state, occurred_at,"
     " recorded_at, actor, tenant_id, agent_id, command, correlation_id, causation_id)"
@@ -112,19 +113,19 @@ class Recorder(SQLiteApplicationRecorder):
         desc: bool = False,
         limit: int | None = None,
     ) -> Sequence[PlacedRecord]:
-        statement = f"SELECT {_COLUMNS} FROM events WHERE originator_id = ?"
-        parameters: list[Any] = [originator_id]
-        if gt is not None:
-            statement += " AND originator_version > ?"
-            parameters.append(gt)
-        if lte is not None:
-            statement += " AND originator_version <= ?"
-            parameters.append(lte)
-        statement += " ORDER BY originator_version" + (" DESC" if desc else "")
+        statement, parameters = _of_stream(_COLUMNS, cast(str, originator_id), gt, lte)
+        if desc:
+            statement += " DESC"
         if limit is not None:
             statement += " LIMIT ?"
             parameters.append(limit)
         return self._select(statement, parameters)
+
+    def select_facts(self, stream: str, after: int, upto: int | None) -> list[tuple[str, int, bytes, str, int]]:
+        """Topic, schema version, state, time and version of a stream's events."""
+        statement, parameters = _of_stream(_FACTS, stream, after, upto)
+        with cast(Datastore, self.datastore).database.reading() as connection:
+            return connection.execute(statement, parameters).fetchall()
 
     def select_notifications(
         self,
@@ -164,6 +165,18 @@ class Recorder(SQLiteApplicationRecorder):
     def _select(self, statement: str, parameters: Sequence[Any]) -> list[PlacedRecord]:
         with cast(Datastore, self.datastore).database.reading() as connection:
             return [placed(row) for row in connection.execute(statement, parameters)]
+
+
+def _of_stream(columns: str, stream: str, after: int | None, upto: int | None) -> tuple[str, list[Any]]:
+    statement = f"SELECT {columns} FROM events WHERE originator_id = ?"
+    parameters: list[Any] = [stream]
+    if after is not None:
+        statement += " AND originator_version > ?"
+        parameters.append(after)
+    if upto is not None:
+        statement += " AND originator_version <= ?"
+        parameters.append(upto)
+    return f"{statement} ORDER BY originator_version", parameters
 
 
 def _parameters(event: EnvelopeRecord, recorded_at: str) -> tuple[Any, ...]:

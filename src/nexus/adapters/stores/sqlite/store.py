@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import Final, cast
 
 from eventsourcing import persistence
 
@@ -16,7 +16,7 @@ from nexus.adapters.stores.sqlite.database import BUSY_SECONDS, Database
 from nexus.adapters.stores.sqlite.recorder import Datastore, Recorder
 from nexus.adapters.stores.sqlite.views import SQLiteViews
 from nexus.domain.errors import StreamConflict
-from nexus.domain.events import Envelope
+from nexus.domain.events import Envelope, Fact
 from nexus.domain.ports import RowWrite, Snapshot, Table
 from nexus.domain.values import from_text
 
@@ -86,11 +86,13 @@ class SQLiteStore:
         raise StreamConflict(f"Another writer was first in {', '.join(streams)}", streams=tuple(streams)) from error
 
     def load(self, stream: str, *, after: int = 0, upto: int | None = None) -> list[Envelope]:
-        return list(map(self._mapper.to_domain_event, self._recorder.select_events(stream, gt=after, lte=upto)))
+        return cast(list[Envelope], list(self._events.get(stream, gt=after, lte=upto)))
+
+    def history(self, stream: str, *, after: int = 0, upto: int | None = None) -> Iterator[Fact]:
+        return self._mapper.to_facts(self._recorder.select_facts(stream, after, upto))
 
     def last(self, stream: str) -> Envelope | None:
-        records = self._recorder.select_events(stream, desc=True, limit=1)
-        return self._mapper.to_domain_event(records[0]) if records else None
+        return cast(Envelope | None, next(self._events.get(stream, desc=True, limit=1), None))
 
     def snapshot(self, stream: str) -> Snapshot | None:
         with self._database.reading() as connection:
