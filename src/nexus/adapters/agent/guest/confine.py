@@ -15,6 +15,7 @@ class Rules:
 
     def __init__(self, config: dict[str, object]) -> None:
         self.home = str(config.get("home", "/home/user"))
+        self.code_dir = str(config["code_dir"])
         self.uid = _int(config, "uid", 1000)
         self.gid = _int(config, "gid", 1000)
         self.user_namespaces = bool(config.get("user_namespaces"))
@@ -31,12 +32,16 @@ def _int(config: dict[str, object], name: str, default: int) -> int:
     return value if isinstance(value, int) else default
 
 
-def private_mounts() -> None:
-    """A /proc of the run's own PID namespace, in mounts and System V objects that end with the run."""
+def private_mounts(code_dir: str) -> None:
+    """A /proc of the run's own PID namespace, in mounts and System V objects that end with the run.
+
+    Source files are made read-only here: without a uid of its own, the user's code would own them.
+    """
     kernel.unshare(kernel.CLONE_NEWNS | kernel.CLONE_NEWIPC)
     kernel.mount("proc", "/proc", "proc", kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC)
     kernel.mount("/proc/sys", "/proc/sys", "", kernel.MS_BIND)
     kernel.make_read_only("/proc/sys")
+    kernel.make_read_only(code_dir)
 
 
 def place(standard: list[int], extra: list[int]) -> None:
@@ -88,7 +93,10 @@ def become_user(rules: Rules, fresh: bool) -> None:
     if rules.filter is not None:
         kernel.install_filter(rules.filter)
     os.umask(0o022)
-    os.chdir(rules.home)
+    try:
+        os.chdir(rules.home)
+    except OSError:  # its owner may have closed it to himself
+        os.chdir("/")
     if fresh:
         for number in (signals.SIGPIPE, signals.SIGXFSZ):  # which Python ignores, and what it starts would inherit
             signals.signal(number, signals.SIG_DFL)
