@@ -7,6 +7,7 @@ import platform
 import sqlite3
 import tempfile
 from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
@@ -127,7 +128,13 @@ def _install(extra: str) -> str:
 
 
 def _versions() -> dict[str, str]:
-    return {"nexus": nexus.__version__, "python": platform.python_version(), "sqlite": sqlite3.sqlite_version}
+    found = {"nexus": nexus.__version__, "python": platform.python_version(), "sqlite": sqlite3.sqlite_version}
+    for package in ("eventsourcing", "pydantic", "psycopg", *_EXTRAS):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
 
 
 def _as_dict(finding: Finding) -> dict[str, Any]:

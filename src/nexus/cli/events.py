@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _COMMANDS: Final = {
     "list": ("nexus.cli.events:list_", "List events, oldest first."),
     "show": ("nexus.cli.events:show", "Show one event in full."),
-    "tail": ("nexus.cli.events:tail", "Show the newest events, and those to come."),
+    "tail": ("nexus.cli.events:tail", "Show the newest events, and those to come with --follow."),
 }
 _EVENT_ID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _POSITION: Final = re.compile(r"[0-9]{1,18}", re.ASCII)
@@ -112,7 +112,10 @@ def show(session: Session, event: str) -> None:
 @common
 @pass_session
 def tail(session: Session, limit: int, follow: bool, types: tuple[str, ...]) -> None:
-    """Show the newest events, oldest of them first; with --json one object a line."""
+    """Show the newest events, and those to come with --follow.
+
+    The oldest of them comes first; with --json each is one object on a line.
+    """
     log = _log(session)
     position = session.store.head()
     _lines(session, log.last(session.principal, limit, types=types, upto=position))

@@ -8,8 +8,7 @@ from typing import Final
 
 import click
 
-from nexus.cli.output import Output, as_json
-from nexus.cli.terminal import visible
+from nexus.cli.output import Output
 from nexus.domain.errors import (
     Conflict,
     ExecutionLost,
@@ -68,15 +67,11 @@ def report(error: BaseException, output: Output) -> None:
         import traceback
 
         traceback.print_exception(error, file=sys.stderr)
-    if output.json:
-        sys.stderr.write(as_json({"error": {"code": code, "message": message, "hint": hint}}) + "\n")
-    elif isinstance(error, click.exceptions.NoArgsIsHelpError):
+    if isinstance(error, click.exceptions.NoArgsIsHelpError) and not output.json:
         sys.stderr.write(message + "\n")
+        sys.stderr.flush()
     else:
-        sys.stderr.write(f"Error: {visible(message)}\n")
-        if hint and not output.quiet:
-            sys.stderr.write(f"Hint: {visible(hint)}\n")
-    sys.stderr.flush()
+        output.problem(code, message, hint)
 
 
 def debugging() -> bool:

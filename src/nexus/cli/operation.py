@@ -29,17 +29,19 @@ _WORDS: Final = {
 @click.command()
 @common
 @pass_session
-def reconcile(session: Session) -> None:
+def reconcile(session: Session) -> int:
     """Make resources and live sandboxes the same set again, now.
 
     Carries on what a dead process left half done, expires what is due, removes resources that nobody owns, and says
-    of a sandbox whose resource is gone that it is lost. May be called at any time, several at once too.
+    of a sandbox whose resource is gone that it is lost. May be called at any time, several at once too. Exits with 1
+    when there was something that it could not do.
     """
     with session.output.progress("Reconciling"):
         report = session.engine.reconcile(session.operator)
     _tell(session, report)
     if not any(report.to_dict().values()):
         session.output.hint("Everything is as it should be.")
+    return int(bool(report.problems))
 
 
 @click.command()
@@ -49,33 +51,26 @@ def reconcile(session: Session) -> None:
 )
 @common
 @pass_session
-def worker(session: Session, once: bool, interval: int) -> None:
+def worker(session: Session, once: bool, interval: int) -> int:
     """Expire, recover and reconcile until told to stop.
 
     Any number of workers may run. SIGTERM and Ctrl-C let the round in progress finish. Prints what was done, with
     --json one object for each round that did something.
     """
-    import logging
-
     from nexus.engine.worker import Schedule, Worker
-
-    class ToStderr(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            session.output.warn(record.getMessage())
 
     def tell(report: Report) -> None:
         if once or any(report.to_dict().values()):
             _tell(session, report)
             session.output.flush()
 
-    logging.getLogger("nexus.worker").addHandler(ToStderr())
     work = Worker(session.engine, Schedule(sweep=interval, reconcile=max(60, interval)), tell)
     if once:
-        work.run_once()
-        return
-    with _drained_by_signals(work.stop):
+        return int(bool(work.run_once().problems))
+    with _drained_by_signals(work.stop), _warnings_shown(session):
         session.output.hint(f"Working; a round every {interval} s. Ctrl-C ends it.")
         work.run()
+    return 0
 
 
 def _tell(session: Session, report: Report) -> None:
@@ -86,6 +81,23 @@ def _tell(session: Session, report: Report) -> None:
     for kind, entries in done.items():
         for entry in entries:
             session.output.line(f"{_WORDS[kind]}: {entry}")
+
+
+@contextmanager
+def _warnings_shown(session: Session) -> Iterator[None]:
+    """A round that fails as a whole is logged by the worker, not raised: its user has to hear of it."""
+    import logging
+
+    class Shown(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            session.output.problem("round_failed", record.getMessage())
+
+    logger, handler = logging.getLogger("nexus.worker"), Shown()
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
 
 
 @contextmanager

@@ -63,6 +63,16 @@ class Output:
             sys.stderr.write("nexus: " + visible(text) + "\n")
             sys.stderr.flush()
 
+    def problem(self, code: str, message: str, hint: str = "") -> None:
+        """What went wrong: one JSON object in JSON mode, else a line and a hint."""
+        if self.json:
+            sys.stderr.write(as_json({"error": {"code": code, "message": message, "hint": hint}}) + "\n")
+        else:
+            sys.stderr.write(f"Error: {visible(message)}\n")
+            if hint and not self.quiet:
+                sys.stderr.write(f"Hint: {visible(hint)}\n")
+        sys.stderr.flush()
+
     @contextmanager
     def progress(self, text: str) -> Iterator[None]:
         """A line that stands on the terminal while something takes its time."""

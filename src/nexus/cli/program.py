@@ -31,6 +31,7 @@ _COMMANDS: Final = {
     "events": ("nexus.cli.events:events", "Read the history of sandboxes."),
     "reconcile": ("nexus.cli.operation:reconcile", "Make resources and live sandboxes the same set again."),
     "worker": ("nexus.cli.operation:worker", "Expire, recover and reconcile until told to stop."),
+    "migrate": ("nexus.cli.migrate:migrate", "Bring a Postgres store up to date."),
     "projections": ("nexus.cli.projections:projections", "Look after the read models."),
     "providers": ("nexus.cli.providers:providers", "Show what each provider can do."),
     "doctor": ("nexus.cli.doctor:doctor", "Check this installation and say what to install."),
@@ -91,8 +92,8 @@ def _invoke(args: list[str], session: Session) -> int:
 
 def _failed(error: BaseException, args: list[str], session: Session) -> int:
     """Report an error, as far as there is still somebody to report to."""
-    if "--json" in args[: args.index("--") if "--" in args else None]:
-        session.output.json = True  # an error in parsing comes before the option was seen
+    if isinstance(error, click.UsageError) and "--json" in args[: args.index("--") if "--" in args else None]:
+        session.output.json = True  # the line was wrong before the option was seen
     try:
         sys.stdout.flush()
     except (OSError, ValueError):

@@ -66,7 +66,8 @@ class Session:
             from nexus.engine.wiring import open_engine
 
             # What libraries log is for their users, not for ours: errors reach these as errors.
-            logging.getLogger().addHandler(logging.NullHandler())
+            if not logging.getLogger().handlers:
+                logging.getLogger().addHandler(logging.NullHandler())
             self._engine = open_engine(self.settings, given=self._given)
         return self._engine
 

@@ -37,7 +37,29 @@ def test_on_the_embedded_store_its_user_is_its_operator(nexus: Console) -> None:
 def test_reconcile_tells_of_what_it_could_not_do(nexus: Console) -> None:
     nexus.create("box")
     nexus.provider.cloud.fail("owned", "ProviderUnavailable", times=None)
-    assert nexus.ok("reconcile").text.startswith("Problem: provider scripted cannot list")
+    for command in (["reconcile"], ["worker", "--once"]):
+        result = nexus(*command)
+        assert (result.status, result.err) == (1, "")
+        assert result.text.startswith("Problem: provider scripted cannot list")
+
+
+def test_a_worker_tells_of_a_round_that_failed_and_goes_on(nexus: Console) -> None:
+    nexus.provider.cloud.vanish(nexus.create("lost"))
+    worker = nexus.start("worker", "--interval", "1", "--json")
+    try:
+        assert worker.stdout is not None
+        next(reading(worker.stdout))
+        with sqlite3.connect(nexus.data / "nexus.db") as connection:
+            connection.execute("ALTER TABLE due RENAME TO due_gone")
+        connection.close()
+        assert worker.stderr is not None
+        assert json.loads(next(reading(worker.stderr)))["error"]["code"] == "round_failed"
+        assert worker.poll() is None
+        worker.send_signal(signal.SIGTERM)
+        assert worker.wait(PATIENCE) == 0
+    finally:
+        worker.kill()
+        worker.communicate()
 
 
 def test_one_round_of_a_worker(nexus: Console) -> None:

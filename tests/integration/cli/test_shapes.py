@@ -52,6 +52,7 @@ COMMANDS: dict[str, str] = {
     "events tail -n 1": EVENT,
     "reconcile": REPORT,
     "worker --once": REPORT,
+    "migrate": "version applied",
     "projections status": "projections",
     "projections rebuild due": "rebuilt",
     "projections verify": "verified",

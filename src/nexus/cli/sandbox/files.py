@@ -43,7 +43,7 @@ class _Place:
 @common
 @pass_session
 def copy(session: Session, source: str, destination: str) -> None:
-    """Copy one file into a sandbox or out of it.
+    """Copy a file into or out of a sandbox.
 
     One of SRC and DST is SANDBOX:PATH, the other a path here, or '-' for standard input or output. A destination that
     is a folder, or ends in a slash, gets the file under its own name. To copy a folder, copy an archive of it.
