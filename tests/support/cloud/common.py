@@ -218,6 +218,7 @@ class Machine:
         with contextlib.suppress(OSError):
             for pid in Path(f"/proc/{child.pid}/task/{child.pid}/children").read_text().split():
                 os.kill(int(pid), number)
+            child.send_signal(signal.SIGCONT)
 
     def forget(self, child: subprocess.Popen[bytes]) -> None:
         """Release a child that was waited for."""
@@ -266,6 +267,7 @@ class Machine:
         with contextlib.suppress(ProcessLookupError):
             os.kill(self._pid, signal.SIGKILL)
         for child in (*children, self._keeper):
+            child.send_signal(signal.SIGCONT)  # nsenter stops with its child, and would not see it die
             child.wait()
             for pipe in (child.stdin, child.stdout, child.stderr):
                 if pipe is not None:

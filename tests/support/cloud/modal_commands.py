@@ -120,6 +120,7 @@ class Command:
     def _reap(self) -> None:
         if self.child.poll() is not None:
             self.close()
+            self._machine.forget(self.child)
 
     def close(self) -> None:
         """Stop watching. The child has ended, or its machine is being destroyed."""
@@ -131,7 +132,6 @@ class Command:
         os.close(self._pidfd)
         if self._timer is not None:
             self._timer.cancel()
-        self._machine.forget(self.child)
         self.exited.set()
 
     def abandon(self) -> None:

@@ -89,6 +89,13 @@ class CommandRouter(Service):
         code = command.child.returncode
         return pb.TaskExecWaitResponse(signal=-code) if code < 0 else pb.TaskExecWaitResponse(code=code)
 
+    async def TaskExecPoll(self, request: pb.TaskExecPollRequest) -> pb.TaskExecPollResponse:
+        command = self._command(self._reach(request.task_id), request.exec_id)
+        if not command.exited.is_set():
+            return pb.TaskExecPollResponse()
+        code = command.child.returncode
+        return pb.TaskExecPollResponse(signal=-code) if code < 0 else pb.TaskExecPollResponse(code=code)
+
     async def TaskSnapshotFilesystem(
         self, request: pb.TaskSnapshotFilesystemRequest
     ) -> pb.TaskSnapshotFilesystemResponse:

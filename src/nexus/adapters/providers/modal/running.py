@@ -1,0 +1,190 @@
+"""One command in a sandbox, from its start to its end: streams, deadline, and what can be said of the outcome."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from nexus.adapters.providers.modal.failures import is_outage
+from nexus.domain.provider import OUTPUT_CAP, Stream
+
+if TYPE_CHECKING:
+    import modal
+
+Emit = Callable[[Stream, bytes], None]
+
+BACKSTOP: Final = 15
+"""Seconds after its own deadline at which Modal ends a command itself, should nobody else have done so."""
+KILL_TIMEOUT: Final = 10
+"""Seconds that killing may take."""
+LINGER: Final = 1.0
+"""Seconds that output is awaited after a command has ended: what it left running may hold its streams open."""
+ASK_TIMEOUT: Final = 5
+"""Seconds for telling a signal from an exit code that looks like one."""
+CHUNK: Final = 1 << 20
+SIGNALS: Final = range(129, 129 + 64)
+
+
+class StartFailed(Exception):
+    """The command was not started, as far as one can see from here; the cause says why."""
+
+
+class Interrupted(Exception):
+    """The command was started, and then contact was lost or its sandbox ended; the cause says how."""
+
+
+class Unkillable(Exception):
+    """Its time is up, and it could not be made sure that nothing of it lives."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a command ended."""
+
+    code: int
+    signal: int | None
+    timed_out: bool
+    duration: float
+
+
+class Collected:
+    """One stream of a command: what is within the cap is kept and passed on, what is beyond is counted."""
+
+    def __init__(self, stream: Stream, emit: Emit | None, cap: int = OUTPUT_CAP) -> None:
+        self.kept = bytearray()
+        self.total = 0
+        self._stream = stream
+        self._emit = emit
+        self._cap = cap
+
+    def take(self, chunk: bytes) -> None:
+        self.total += len(chunk)
+        part = chunk[: self._cap - len(self.kept)]
+        if part:
+            self.kept += part
+            if self._emit is not None:
+                self._emit(self._stream, part)
+
+
+async def execute(
+    sandbox: modal.Sandbox,
+    argv: Sequence[str],
+    *,
+    payload: bytes,
+    env: dict[str, str],
+    seconds: int,
+    start_seconds: float,
+    stdout: Collected,
+    stderr: Collected,
+    kill: Callable[[], Awaitable[object]] | None,
+) -> Ended:
+    """Run a command for at most `seconds`.
+
+    `kill` is awaited when the time is up; it raises when it cannot be sure that nothing of the command lives.
+    Raises `StartFailed`, `Interrupted`, `Unkillable`; without a `kill` any time-out is `Unkillable`.
+    """
+    try:
+        async with asyncio.timeout(start_seconds):
+            process = await sandbox.exec.aio(*argv, env=dict(env), timeout=seconds + BACKSTOP, text=False)
+    except Exception as error:
+        raise StartFailed from error
+    began = time.monotonic()
+    waiting = asyncio.ensure_future(process.wait.aio())
+    readers = [
+        asyncio.ensure_future(_read(process.stdout, stdout)),
+        asyncio.ensure_future(_read(process.stderr, stderr)),
+    ]
+    feeding = asyncio.ensure_future(_feed(process.stdin, payload))
+    tasks = [waiting, *readers, feeding]
+    try:
+        in_time = await _until_ended(waiting, tasks, began + seconds)
+        if not in_time:
+            if kill is None:
+                raise Unkillable
+            try:
+                await kill()
+            except Exception as error:
+                raise Unkillable from error
+        # One that was killed ends at once; the bound is for a connection that does not say so.
+        async with asyncio.timeout(KILL_TIMEOUT):
+            code = await waiting
+        await _drain(readers)
+    except Unkillable:
+        raise
+    except Exception as error:
+        raise Interrupted from error
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    duration = time.monotonic() - began
+    # Modal's own kill shows as -1 or 137, whichever of the SDK and the worker notices first.
+    timed_out = not in_time or (code in (-1, 137) and duration >= seconds)
+    if timed_out:
+        return Ended(124, 9, timed_out=True, duration=duration)
+    signal = code - 128 if code in SIGNALS and await _was_signalled(process) else None
+    return Ended(code, signal, timed_out=False, duration=duration)
+
+
+async def _until_ended(waiting: asyncio.Future[int], tasks: Sequence[asyncio.Future[Any]], deadline: float) -> bool:
+    """Wait for the command's end; False when its time is up. Raises what breaks the contact with it."""
+    pending = set(tasks)
+    while not waiting.done():
+        left = deadline - time.monotonic()
+        done, pending = await asyncio.wait(pending, timeout=max(left, 0), return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            if error := task.exception():
+                raise error
+        if not done and left <= 0:
+            return False
+    return True
+
+
+async def _read(reader: Any, into: Collected) -> None:
+    async for chunk in reader:
+        into.take(chunk)
+
+
+async def _feed(writer: Any, payload: bytes) -> None:
+    """Write stdin and close it. A program that does not want to read is no error; losing contact is."""
+    try:
+        for start in range(0, max(len(payload), 1), CHUNK):
+            writer.write(payload[start : start + CHUNK])
+            if start + CHUNK >= len(payload):
+                writer.write_eof()
+            await writer.drain.aio()
+    except Exception as error:
+        if is_outage(error):
+            raise
+
+
+async def _drain(readers: Sequence[asyncio.Future[None]]) -> None:
+    """Wait for the rest of the output; what a left-behind process may still write is not waited for."""
+    done, _ = await asyncio.wait(readers, timeout=LINGER)
+    for reader in done:
+        reader.result()
+
+
+async def _was_signalled(process: Any) -> bool:
+    """Whether a signal ended it. The SDK folds signal n into exit code 128 + n; the answer beneath it does not.
+
+    That answer is not part of the SDK's public face: where it cannot be had, such a code is taken for a signal, as a
+    shell would take it.
+    """
+    try:
+        from modal._utils.async_utils import synchronizer
+
+        async with asyncio.timeout(ASK_TIMEOUT):
+            status: str | None = await synchronizer.create_blocking(_exit_status).aio(process)
+    except Exception:  # noqa: BLE001 - whatever goes wrong here, the run has ended and its result is known
+        return True
+    return status == "signal"
+
+
+async def _exit_status(process: Any) -> str | None:
+    answer = await process._command_router_client.exec_poll(process._task_id, process._process_id)
+    status: str | None = answer.WhichOneof("exit_status")
+    return status
