@@ -11,7 +11,7 @@ from typing import Any
 from nexus.adapters.stores import sql
 from nexus.domain import errors
 from nexus.domain.errors import StoreUnavailable, StreamConflict
-from nexus.domain.events import Envelope, decode, encode
+from nexus.domain.events import Envelope, Fact, decode, encode
 from nexus.domain.ports import RowWrite, Snapshot, Table
 from nexus.domain.provider import (
     Capabilities,
@@ -136,6 +136,10 @@ class SimStore:
         self._scheduler.pause()
         return self.streams.get(stream, [])[after:upto]
 
+    def history(self, stream: str, *, after: int = 0, upto: int | None = None) -> Iterator[Fact]:
+        for envelope in self.load(stream, after=after, upto=upto):
+            yield Fact(envelope.event, envelope.occurred_at, envelope.originator_version)
+
     def last(self, stream: str) -> Envelope | None:
         found = self.load(stream)
         return found[-1] if found else None
@@ -145,6 +149,9 @@ class SimStore:
 
     def read(self, after: int, limit: int = 1000, *, upto: int | None = None) -> list[Envelope]:
         return self.log[after:upto][:limit]
+
+    def raw(self, after: int, limit: int = 1000, *, upto: int | None = None) -> Sequence[Sequence[Any]]:
+        raise AssertionError("no schedule seals")
 
     def head(self) -> int:
         return len(self.log)

@@ -225,7 +225,7 @@ class World:
         def reconcile() -> None:
             for _ in range(3):
                 self.scheduler.sleep(LIMITS.create_deadline + 40)
-                Worker(engine).run_once()
+                Worker(engine, following=()).run_once()
 
         self.scheduler.spawn("healer", process, reconcile)
         if not self.scheduler.run(50_000):

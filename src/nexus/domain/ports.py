@@ -150,6 +150,10 @@ class EventStore(Protocol):
         """
         ...
 
+    def raw(self, after: int, limit: int = 1000, *, upto: int | None = None) -> Sequence[Sequence[Any]]:
+        """Like `read`, undecoded, for sealing and verifying: the columns of `RAW_COLUMNS` in that order."""
+        ...
+
     def head(self) -> int:
         """The last position that a reader may trust; 0 when there is none."""
         ...

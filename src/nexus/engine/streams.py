@@ -78,7 +78,7 @@ class Streams:
         with self._lock:
             cached = self._cache.get(sandbox_id)
         state = copy.copy(cached) if cached is not None else self._from_snapshot(stream)
-        state = fold(state, self.store.load(stream, after=state.version if state is not None else 0))
+        state = fold(state, self.store.history(stream, after=state.version if state is not None else 0))
         if state is not None:
             self._remember(state)
         return state

@@ -111,5 +111,13 @@ QUARANTINE: Final = Table(
 )
 """Aggregates that a projection leaves alone from `position` on, because of an event there that it could not take."""
 
-TABLES: Final = (SANDBOXES, SANDBOX_LABELS, DUE, EXECUTIONS, QUARANTINE)
+SEALS: Final = Table("seals", {"position": "integer", "event_id": "text", "leaf": "text"}, key=("position",))
+"""What the audit sealer saw: the hash of each event, hexadecimal."""
+
+SEAL_HEADS: Final = Table(
+    "seal_heads", {"position": "integer", "chain": "text", "count": "integer", "sealed_at": "text"}, key=("position",)
+)
+"""The head of the chain of seals after each sealed page, and how many events it holds."""
+
+TABLES: Final = (SANDBOXES, SANDBOX_LABELS, DUE, EXECUTIONS, QUARANTINE, SEALS, SEAL_HEADS)
 """All of them, for a store to make when it makes its own."""

@@ -28,6 +28,7 @@ _INSERT: Final = (
     " recorded_at, actor, tenant_id, agent_id, command, correlation_id, causation_id)"
     " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
+_LARGEST: Final = (1 << 63) - 1
 _LAST_RECORDED: Final = "SELECT recorded_at FROM events ORDER BY position DESC LIMIT 1"
 _SNAPSHOT: Final = (
     "INSERT INTO snapshots VALUES (?, ?, ?, ?) ON CONFLICT (originator_id) DO UPDATE"
@@ -51,11 +52,12 @@ class Datastore(SQLiteDatastore):
     @contextmanager
     def transaction(self, *, commit: bool) -> Iterator[SQLiteCursor]:
         try:
-            with (
-                self.database.writing() if commit else self.database.reading() as connection,
-                SQLiteCursor(connection.cursor()) as cursor,
-            ):
-                yield SQLiteCursor(cursor)
+            with self.database.writing() if commit else self.database.reading() as connection:
+                cursor = connection.cursor()
+                try:
+                    yield SQLiteCursor(cursor)
+                finally:
+                    cursor.close()
         except sqlite3.IntegrityError as error:
             raise IntegrityError(error) from error
 
@@ -84,24 +86,26 @@ class Recorder(SQLiteApplicationRecorder):
         *,
         rows: Sequence[RowWrite] = (),
         snapshots: Sequence[Snapshot] = (),
-        receipt: list[str] | None = None,
+        receipt: list[datetime] | None = None,
         **_: Any,
     ) -> Sequence[int]:
-        recorded_at = to_text(datetime.now(UTC))
-        c.execute(_LAST_RECORDED)
-        last = c.fetchone()
+        cursor = c.sqlite_cursor
+        now = datetime.now(UTC)
+        recorded_at = to_text(now)
+        last = cursor.execute(_LAST_RECORDED).fetchone()
         if last is not None and last[0] > recorded_at:
             recorded_at = last[0]  # the clock was set back: the order of times stays that of the positions
+            now = datetime.fromisoformat(recorded_at)
         positions = []
         for event in stored_events:
-            c.execute(_INSERT, _parameters(cast(EnvelopeRecord, event), recorded_at))
-            positions.append(cast(int, c.lastrowid))
+            cursor.execute(_INSERT, _parameters(cast(EnvelopeRecord, event), recorded_at))
+            positions.append(cast(int, cursor.lastrowid))
         for kept in snapshots:
-            c.execute(_SNAPSHOT, (kept.originator_id, kept.originator_version, kept.schema_version, kept.state))
+            cursor.execute(_SNAPSHOT, (kept.originator_id, kept.originator_version, kept.schema_version, kept.state))
         if rows:
-            write_rows(c.sqlite_cursor.connection, rows)
+            write_rows(cursor.connection, rows)
         if receipt is not None:
-            receipt.append(recorded_at)
+            receipt.append(now)
         return positions
 
     def select_events(
@@ -151,6 +155,13 @@ class Recorder(SQLiteApplicationRecorder):
             f"SELECT {_COLUMNS} FROM events{where} ORDER BY position LIMIT ?",
             [*parameters, limit],
         )
+
+    def select_raw(self, after: int, limit: int, upto: int | None) -> list[tuple[Any, ...]]:
+        """Rows by position as they are: after < position <= upto."""
+        statement = f"SELECT {_COLUMNS} FROM events WHERE position > ? AND position <= ? ORDER BY position LIMIT ?"
+        with cast(Datastore, self.datastore).database.reading() as connection:
+            cursor = connection.execute(statement, (after, upto if upto is not None else _LARGEST, limit))
+            return cursor.fetchall()
 
     def select_by_ids(self, event_ids: Sequence[str]) -> dict[str, PlacedRecord]:
         """The stored ones among these events, by event id."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final, cast
+from typing import Any, Final, cast
 
 from eventsourcing import persistence
 
@@ -18,7 +18,6 @@ from nexus.adapters.stores.sqlite.views import SQLiteViews
 from nexus.domain.errors import StreamConflict
 from nexus.domain.events import Envelope, Fact
 from nexus.domain.ports import RowWrite, Snapshot, Table
-from nexus.domain.values import from_text
 
 _SHORTEST_LOOK: Final = 0.002
 _LONGEST_LOOK: Final = 0.025
@@ -64,15 +63,14 @@ class SQLiteStore:
         rows: Sequence[RowWrite] = (),
         snapshots: Sequence[Snapshot] = (),
     ) -> list[Envelope]:
-        receipt: list[str] = []
+        receipt: list[datetime] = []
         try:
             recordings = self._events.put(envelopes, rows=rows, snapshots=snapshots, receipt=receipt)
         except persistence.IntegrityError as error:
             return self._appended_before(envelopes, error)
         self._database.announce()
-        recorded_at = from_text(receipt[0])
         return [
-            replace(envelope, position=recording.notification.id, recorded_at=recorded_at)
+            replace(envelope, position=recording.notification.id, recorded_at=receipt[0])
             for envelope, recording in zip(envelopes, recordings, strict=True)
         ]
 
@@ -102,6 +100,9 @@ class SQLiteStore:
     def read(self, after: int, limit: int = 1000, *, upto: int | None = None) -> list[Envelope]:
         records = self._recorder.select_notifications(after, limit, upto, inclusive_of_start=False)
         return self._mapper.to_page(records)
+
+    def raw(self, after: int, limit: int = 1000, *, upto: int | None = None) -> list[tuple[Any, ...]]:
+        return self._recorder.select_raw(after, limit, upto)
 
     def head(self) -> int:
         return self._recorder.max_notification_id() or 0
