@@ -111,7 +111,7 @@ def test_what_was_acknowledged_outlives_a_kill_at_any_moment(tmp_path: Path) -> 
         with children(3, lambda number, say: append_on(file, streams[number], 1_000_000, say)) as writers:
             for writer in writers:
                 lines = writer.lines()
-                told.extend(numbers(next(lines)) for _ in range(chance.randint(1, 25)))
+                told.extend(numbers(next(lines)) for _ in range(chance.randint(1, 8)))
                 writer.kill()
                 told.extend(map(numbers, lines))
         with closing(sqlite3.connect(file)) as connection:
