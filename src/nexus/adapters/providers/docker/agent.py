@@ -17,7 +17,13 @@ from typing import Final
 from nexus.adapters.agent.bundle import container_command, relay_command
 from nexus.adapters.agent.client import AgentLink, AgentSilent
 from nexus.adapters.agent.stream import ByteStream, connect_unix
-from nexus.adapters.providers.docker.container import AGENT_FOLDER, CODE_FOLDER, HOME
+from nexus.adapters.providers.docker.container import (
+    AGENT_FOLDER,
+    CODE_FOLDER,
+    ENVIRONMENT,
+    HOME,
+    agent_limits,
+)
 from nexus.adapters.providers.docker.engine import Engine
 from nexus.adapters.providers.docker.exec_stream import ExecStream
 from nexus.adapters.providers.docker.inside import NotSetUp
@@ -28,7 +34,7 @@ from nexus.domain.errors import (
     ProviderOutcomeUnknown,
     ProviderUnavailable,
 )
-from nexus.domain.provider import ExecutionResult, OutputSink, RunRequest
+from nexus.domain.provider import ExecutionResult, Limits, OutputSink, RunRequest
 
 SOCKET: Final = "agent.sock"
 CONNECT_SECONDS: Final = 2.0
@@ -42,7 +48,7 @@ EXPIRY_GRACE: Final = 5.0
 """An agent lingers this long after its deadline: time enough for whoever resumes a paused sandbox to move it."""
 
 
-def agent_command(uid: int) -> tuple[tuple[str, ...], dict[str, str]]:
+def agent_command(uid: int, limits: Limits) -> tuple[tuple[str, ...], dict[str, str]]:
     """The container's first process, and its environment, for code that runs as `uid`."""
     return container_command(
         {
@@ -52,7 +58,8 @@ def agent_command(uid: int) -> tuple[tuple[str, ...], dict[str, str]]:
             "gid": uid,
             "code_dir": CODE_FOLDER,
             "expiry_grace": int(EXPIRY_GRACE * 1000),
-            "env": {"HOME": HOME, "USER": "sandbox", "LOGNAME": "sandbox"},
+            "env": dict(ENVIRONMENT),
+            **agent_limits(limits),
         }
     )
 

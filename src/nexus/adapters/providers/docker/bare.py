@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from nexus.adapters.providers.docker.bare_run import BareRun, lines_of, number, settled
-from nexus.adapters.providers.docker.container import AGENT_FOLDER, HOME
+from nexus.adapters.providers.docker.container import AGENT_FOLDER, ENVIRONMENT, HOME
 from nexus.adapters.providers.docker.engine import Engine
 from nexus.adapters.providers.docker.exec_stream import ExecStream
 from nexus.adapters.providers.docker.inside import NotSetUp
@@ -40,7 +40,6 @@ _FILE_PROBLEMS: Final[Mapping[int, str]] = {
     47: "cannot be opened by the code's user",
     48: "does not fit into the sandbox",
 }
-BASE_ENVIRONMENT: Final[Mapping[str, str]] = {"HOME": HOME, "LANG": "C.UTF-8"}
 _INTERPRETERS: Final[Mapping[str, tuple[str, str]]] = {"bash": ("bash", "main.sh"), "javascript": ("node", "main.js")}
 
 
@@ -112,7 +111,7 @@ class Bare:
         program = self._exec(
             ("sh", "-c", _script("run"), "sh", group, str(len(code)), name, needed, *argv),
             f"{self._uid}:{group}",
-            {**BASE_ENVIRONMENT, **env, **request.env},
+            {"LANG": "C.UTF-8", **ENVIRONMENT, **env, **request.env},
             HOME,
         )
         try:

@@ -8,12 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from nexus.domain.provider import Limits, NetworkPolicy
 
-HOME = "/home/sandbox"
+HOME = "/home/user"
 """Home and first working folder of user code; a memory file system, gone with the container."""
+ENVIRONMENT: Final[Mapping[str, str]] = {
+    "HOME": HOME,
+    "USER": "user",
+    "LOGNAME": "user",
+    "TERM": "dumb",
+    "PYTHONDONTWRITEBYTECODE": "1",
+}
+"""What every run finds in its environment, beside what the image sets and the sandbox was given."""
 AGENT_FOLDER = "/run/nexus"
 """Where the agent's socket is, inside. User code has no way in."""
 
@@ -25,6 +33,16 @@ CAPABILITIES = ("SETUID", "SETGID", "KILL")
 
 MIB = 1024 * 1024
 SHARED_MEMORY = 64 * MIB
+AGENT_MEMORY = 32 * MIB
+"""What the agent itself may need when the code has taken all that it may."""
+SYSCTLS: Final[Mapping[str, str]] = {
+    # What outlives its processes would stay for the container's life: none of it, or little.
+    "kernel.shm_rmid_forced": "1",
+    "kernel.msgmni": "32",
+    "kernel.sem": "250 4096 100 64",
+}
+VOLUME = 16 * MIB
+"""Space in each place that the image declares as a volume."""
 ENGINE_PATHS = frozenset({"/proc", "/sys", "/dev", "/"})
 
 
@@ -60,7 +78,8 @@ def create_request(blueprint: Blueprint, labels: Mapping[str, str], folder: str 
         "SecurityOpt": ["no-new-privileges"],
         "ReadonlyRootfs": True,
         "Tmpfs": _memory_files(blueprint, inside=folder is None),
-        "ShmSize": min(SHARED_MEMORY, _disk(limits)),
+        "ShmSize": _shared_memory(limits),
+        "Sysctls": dict(SYSCTLS),
         "LogConfig": {"Type": "none", "Config": {}},
         "RestartPolicy": {"Name": "no", "MaximumRetryCount": 0},
         "IpcMode": "private",
@@ -68,7 +87,9 @@ def create_request(blueprint: Blueprint, labels: Mapping[str, str], folder: str 
         "Ulimits": [{"Name": "core", "Soft": 0, "Hard": 0}],
     }
     if limits.memory_mb is not None:
-        host["Memory"] = host["MemorySwap"] = limits.memory_mb * MIB
+        # Files live in memory and count as such: a full disk must not starve the programs.
+        files = _disk(limits) + _shared_memory(limits) + len(blueprint.volumes) * VOLUME
+        host["Memory"] = host["MemorySwap"] = limits.memory_mb * MIB + files + AGENT_MEMORY
     if limits.cpus is not None:
         host["NanoCpus"] = round(limits.cpus * 1e9)
     if limits.processes is not None:
@@ -97,21 +118,38 @@ def create_request(blueprint: Blueprint, labels: Mapping[str, str], folder: str 
 
 
 def _disk(limits: Limits) -> int:
-    return (limits.disk_mb or 1024) * MIB
+    return (limits.disk_mb or limits.memory_mb or 1024) * MIB
+
+
+def _shared_memory(limits: Limits) -> int:
+    return min(SHARED_MEMORY, _disk(limits) // 4)
+
+
+def agent_limits(limits: Limits) -> dict[str, int]:
+    """What the agent enforces for each process, beside what the engine does for all together."""
+    each = {"file_bytes": _disk(limits)}
+    if limits.memory_mb is not None:
+        each["data_bytes"] = limits.memory_mb * MIB
+    return each
 
 
 def _memory_files(blueprint: Blueprint, *, inside: bool) -> dict[str, str]:
     """The writable places: they share the allowance for files, three quarters of it for home."""
-    allowance = _disk(blueprint.limits)
-    uid = blueprint.code_uid
+    allowance, uid = _disk(blueprint.limits), blueprint.code_uid
+    own = f"mode=0700,uid={uid},gid={uid}"
     files = {
-        HOME: f"rw,exec,nosuid,nodev,mode=0700,uid={uid},gid={uid},size={allowance * 3 // 4}",
-        "/tmp": f"rw,exec,nosuid,nodev,mode=1777,size={allowance // 4}",  # noqa: S108 - the guest's
+        HOME: _memory_file(own, allowance * 3 // 4),
+        "/tmp": _memory_file("mode=1777", allowance // 4),  # noqa: S108 - the guest's
+        CODE_FOLDER: _memory_file("noexec,mode=0711", 128 * MIB),
     }
-    files[CODE_FOLDER] = "rw,noexec,nosuid,nodev,mode=0711,nr_inodes=4096,size=128m"
     if inside:
-        files[AGENT_FOLDER] = "rw,noexec,nosuid,nodev,mode=0700,size=1m"
+        files[AGENT_FOLDER] = _memory_file("noexec,mode=0700", MIB)
     for path in blueprint.volumes:
         if path not in files and path not in ENGINE_PATHS:
-            files[path] = f"rw,exec,nosuid,nodev,mode=0700,uid={uid},gid={uid},size={min(allowance, 16 * MIB)}"
+            files[path] = _memory_file(own, VOLUME)
     return files
+
+
+def _memory_file(options: str, size: int) -> str:
+    executable = "" if "noexec" in options else "exec,"  # the engine's default is not to
+    return f"rw,{executable}nosuid,nodev,{options},size={size},nr_inodes={max(1024, size // 8192)}"

@@ -71,7 +71,7 @@ class Maker:
         uid = self._code_uid()
         is_bare = facts.image_id in self._without_python
         folder = None if is_bare else self._make_folder()
-        command, env = (bare.first_command(), {}) if is_bare else agent_command(uid)
+        command, env = (bare.first_command(), {}) if is_bare else agent_command(uid, spec.limits)
         blueprint = Blueprint(
             image=image,
             command=command,
