@@ -26,4 +26,4 @@ def test_every_block_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsy
         with NexusFS(is_admin=True, auto_cleanup=False) as nx:
             for sandbox in nx.sandbox_list()["sandboxes"]:
                 nx.sandbox_stop(sandbox["sandbox_id"])
-    assert "because somebody asked for it; agent:researcher asked for it" in capsys.readouterr().out
+    assert "at the request of agent:researcher" in capsys.readouterr().out

@@ -107,6 +107,12 @@ def _set(attribute: str) -> Callable[[click.Context, click.Parameter, bool], Non
     return store
 
 
+def moment_option(command: F) -> F:
+    """`--as-of`, which every question to the past has."""
+    about = "As it was then: a position, or a time such as 2026-11-23T10:42:00Z."
+    return click.option("--as-of", metavar="TIME|POSITION", help=about)(command)
+
+
 def common(command: F) -> F:
     """`--json` and `--quiet`, which every command has."""
     quiet = click.option(

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from nexus.domain.ports import EventStore
     from nexus.domain.provider import Provider
     from nexus.domain.values import Principal
+    from nexus.engine.history import History
     from nexus.engine.registry import Providers
     from nexus.engine.service import Engine
     from nexus.projections.queries import SandboxQueries
@@ -100,6 +101,13 @@ class Session:
         if is_postgres(self.settings):
             return SandboxQueries(self.store.views)
         return SandboxQueries(open_views(self.settings))
+
+    @cached_property
+    def history(self) -> History:
+        """Questions to the past, straight from the log."""
+        from nexus.engine.history import History
+
+        return History(self.store, self.queries)
 
     def now(self) -> datetime:
         """The store's time. The embedded store lives on this machine, so its clock is at hand without opening it."""

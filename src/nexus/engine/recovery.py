@@ -59,13 +59,21 @@ class Recovery:
     def sweep(self, report: Report | None = None, *, limit: int = 1000) -> Report:
         """Settle every sandbox that is due, and every one whose operation or run is held by a dead process."""
         report = report if report is not None else Report()
-        due = self._queries.due(self._streams.store.now(), limit)
-        for sandbox_id in dict.fromkeys([*due, *self._queries.in_flight(limit)]):
-            try:
-                self.settle(self._streams.get(sandbox_id), report)
-            except NexusError as error:
-                report.problems.append(f"{sandbox_id}: {error.message}")
+        for sandbox_id in self.due(limit):
+            self.look_at(sandbox_id, report)
         return report
+
+    def due(self, limit: int = 1000) -> list[str]:
+        """Sandboxes that somebody has to look at now, the longest due first, then those with something in flight."""
+        due = self._queries.due(self._streams.store.now(), limit)
+        return list(dict.fromkeys([*due, *self._queries.in_flight(limit)]))
+
+    def look_at(self, sandbox_id: str, report: Report) -> None:
+        """Settle one sandbox; what could not be done is in the report. Thread-safe, and so is the report."""
+        try:
+            self.settle(self._streams.get(sandbox_id), report)
+        except NexusError as error:
+            report.problems.append(f"{sandbox_id}: {error.message}")
 
     def settle(self, state: Sandbox, report: Report | None = None, cause: Cause | None = None) -> Sandbox:
         """Bring one sandbox up to date with time: lost runs, abandoned operations, expiry."""

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from nexus.domain import events as ev
-from nexus.domain.values import Operation, SandboxState
+from nexus.domain.values import Operation, SandboxState, StopReason
 from nexus.engine.history import Step
 from nexus.projections.narrative import at, reason, seconds, sentence, told
 
@@ -83,14 +83,15 @@ def _why_stopped(name: str, steps: list[Step]) -> str:
     end = _last(envelopes, _ENDS)
     if end is None or view.stop_reason is None:
         return f"{name} is stopped."
-    text = f"{name} was stopped at {at(end.occurred_at)}, because {reason(view.stop_reason)}"
-    if view.stop_reason == "expired":
+    asked = _last(envelopes, (ev.StopRequested,))
+    by = f" at the request of {asked.actor}" if asked is not None else ""
+    text = f"{name} was stopped at {at(end.occurred_at)}{by}"
+    if view.stop_reason is not StopReason.USER:
+        text += f", because {reason(view.stop_reason)}"
+    if view.stop_reason is StopReason.EXPIRED:
         text += f" (time to live {seconds(view.ttl_seconds)})"
     elif view.last_error:
         text += f": {view.last_error}"
-    asked = _last(envelopes, (ev.StopRequested,))
-    if asked is not None:
-        text += f"; {asked.actor} asked for it"
     taken = [
         envelope
         for envelope in envelopes

@@ -43,8 +43,9 @@ def open_store(settings: Settings) -> EventStore:
 
         return PostgresStore(settings.database_url)
     from nexus.adapters.stores.sqlite import SQLiteStore
+    from nexus.projections import TABLES
 
-    return SQLiteStore(store_path(settings))
+    return SQLiteStore(store_path(settings), tables=TABLES)
 
 
 def open_views(settings: Settings) -> ViewStore:

@@ -47,6 +47,10 @@ def reason(value: StopReason) -> str:
     return _REASONS[value]
 
 
+def _why(value: StopReason) -> str:
+    return "" if value is StopReason.USER else f": {reason(value)}"
+
+
 def _requested(e: ev.SandboxRequested) -> str:
     return f"asked for sandbox '{e.name}' on {e.provider}, to live {seconds(e.ttl_seconds)} after its last use"
 
@@ -84,8 +88,8 @@ _SENTENCES: Final[dict[type[ev.Event], Callable[[Any], str]]] = {
     ev.SandboxResumed: lambda e: f"it is active again; it lives until {at(e.expires_at)}",
     ev.ResumeFailed: lambda e: f"it could not be resumed and stays paused: {e.message}",
     ev.SandboxExtended: _extended,
-    ev.StopRequested: lambda e: f"asked to stop it: {reason(e.reason)}",
-    ev.SandboxStopped: lambda e: f"it is stopped: {reason(e.reason)}",
+    ev.StopRequested: lambda e: f"asked to stop it{_why(e.reason)}",
+    ev.SandboxStopped: lambda e: f"it is stopped{_why(e.reason)}",
     ev.SandboxLost: lambda e: f"it is lost: {e.detail}",
     ev.DriftObserved: lambda e: f"found it changed ({e.kind}): {e.detail}",
     ev.OperationTakenOver: lambda e: f"took over the {e.operation} that {e.previous_holder} had begun",

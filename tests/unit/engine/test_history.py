@@ -113,7 +113,7 @@ def test_why_tells_an_expiry(world: World) -> None:
     world.pass_time(minutes=11)
     world.engine.sweep()
     told = explain(world.engine.history.replay(ANN, view.sandbox_id))
-    assert "because its time was up (time to live 10 min); system:recovery asked for it" in told.summary
+    assert "at the request of system:recovery, because its time was up (time to live 10 min)" in told.summary
     assert "Last run: run ex_" in told.summary
     assert "by user:ann" in told.summary
     assert told.positions == tuple(sorted(told.positions))
@@ -128,5 +128,5 @@ def test_why_tells_a_crash_and_a_take_over(world: World) -> None:
     world.kill("doomed")
     world.engine.reconcile(ADMIN)
     told = explain(world.engine.history.replay(ANN, view.sandbox_id))
-    assert "user:ann asked for it; system:recovery took it over" in told.summary
+    assert "at the request of user:ann; system:recovery took it over" in told.summary
     assert any("took over the stop that doomed had begun" in line for line in told.chain)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from nexus.cli.options import Whole, common, pairs
+from nexus.cli.options import Whole, common, moment_option, pairs
 from nexus.cli.session import Session, pass_session
 from nexus.cli.times import since, until
 from nexus.cli.watching import watch as watching
@@ -30,6 +31,7 @@ _PAGE: Final = 500
 @click.option("--cursor", metavar="TEXT", help="Where the page before ended.")
 @click.option("--all-users", is_flag=True, help="Those of all users of the tenant; for admins.")
 @click.option("--watch", is_flag=True, help="Show changes as they come.")
+@moment_option
 @common
 @pass_session
 def list_(
@@ -43,8 +45,9 @@ def list_(
     cursor: str | None,
     all_users: bool,
     watch: bool,
+    as_of: str | None,
 ) -> None:
-    """List sandboxes, newest first: the live ones unless told otherwise.
+    """List sandboxes, newest first: the live ones unless told otherwise; with --as-of, those of then.
 
     With --json: {"sandboxes": [...], "next_cursor": ...}; with --quiet: ids alone.
     """
@@ -57,6 +60,11 @@ def list_(
         "provider": provider,
         "all_users": all_users,
     }
+    if as_of is not None:
+        if watch or cursor is not None:
+            raise click.UsageError("--as-of goes with neither --watch nor --cursor.")
+        _show_past(session, as_of, question, limit)
+        return
     if watch:
         if cursor is not None:
             raise click.UsageError("Give --watch or --cursor, not both.")
@@ -84,6 +92,18 @@ def list_(
         session.output.hint(f"There are more: --cursor {more}")
 
 
+def _show_past(session: Session, as_of: str, question: dict[str, Any], limit: int | None) -> None:
+    from nexus.engine.history import Moment
+
+    moment = Moment.parse(as_of)
+    views = session.history.fleet(session.principal, moment, **question)[:limit]
+    then = moment.time or session.now()
+    if session.output.json:
+        session.output.value({"sandboxes": [view.to_dict(then) for view in views], "next_cursor": None})
+    else:
+        _show(session, views, question["all_users"], then)
+
+
 def all_pages(session: Session, **question: Any) -> Iterator[SandboxView]:
     """Every sandbox that fits, page by page."""
     cursor: str | None = None
@@ -104,7 +124,7 @@ def state_of(view: SandboxView) -> str:
     return str(view.status)
 
 
-def _show(session: Session, views: Sequence[SandboxView], users: bool) -> None:
+def _show(session: Session, views: Sequence[SandboxView], users: bool, now: datetime | None = None) -> None:
     from nexus.cli.terminal import is_terminal
 
     output = session.output
@@ -115,7 +135,7 @@ def _show(session: Session, views: Sequence[SandboxView], users: bool) -> None:
     import sys
 
     short = is_terminal(sys.stdout)
-    now = session.now()
+    now = now or session.now()
     columns = ["ID", "NAME", "STATUS", "PROVIDER", "CREATED", "EXPIRES IN"]
     rows = [
         [

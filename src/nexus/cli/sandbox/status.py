@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 import click
 
-from nexus.cli.options import common, sandbox_argument
+from nexus.cli.options import common, moment_option, sandbox_argument
 from nexus.cli.sandbox.listing import state_of
 from nexus.cli.session import Session, pass_session
 from nexus.cli.times import duration, since, until
@@ -21,10 +22,19 @@ if TYPE_CHECKING:
 @sandbox_argument
 @click.option("--verify", is_flag=True, help="Look at the resource itself, too, and record what is found.")
 @click.option("--watch", is_flag=True, help="Show changes as they come, until it is stopped.")
+@moment_option
 @common
 @pass_session
-def status(session: Session, sandbox: str, verify: bool, watch: bool) -> None:
-    """Show one sandbox: its state, times, limits, labels, and what the provider could not enforce."""
+def status(session: Session, sandbox: str, verify: bool, watch: bool, as_of: str | None) -> None:
+    """Show one sandbox: its state, times, limits, labels, and what the provider could not enforce.
+
+    With --as-of: as it was then, straight from the log. Ages are counted from then, too, where a time is given.
+    """
+    if as_of is not None:
+        if verify or watch:
+            raise click.UsageError("Give --as-of alone: the past does not change and cannot be verified.")
+        _show_past(session, sandbox, as_of)
+        return
     if verify:
         with session.output.progress("Verifying"):
             view = session.engine.verify(session.principal, sandbox)
@@ -45,11 +55,23 @@ def status(session: Session, sandbox: str, verify: bool, watch: bool) -> None:
         _show(session, view)
 
 
-def _show(session: Session, view: SandboxView) -> None:
+def _show_past(session: Session, sandbox: str, as_of: str) -> None:
+    from nexus.engine.history import Moment
+
+    moment = Moment.parse(as_of)
+    view = session.history.status(session.principal, sandbox, moment)
+    then = moment.time or session.now()
+    if session.output.json:
+        session.output.value(view.details(then))
+    else:
+        _show(session, view, then)
+
+
+def _show(session: Session, view: SandboxView, now: datetime | None = None) -> None:
     if session.output.quiet:
         session.output.line(str(view.status))
         return
-    now = session.now()
+    now = now or session.now()
     limits = ", ".join(f"{name} {value}" for name, value in view.limits.items() if value is not None)
     session.output.fields(
         [

@@ -57,7 +57,7 @@ class DumpEvidence:
         try:
             with path.open(encoding="utf-8") as file:
                 self._read(file)
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise InvalidInput(
                 f"{shown(str(path))} is not an audit dump: {type(error).__name__}",
                 hint="`nexus audit dump` writes one.",
