@@ -26,13 +26,12 @@ class ServerClock:
         """Seconds that go on while the machine sleeps."""
         return time.clock_gettime(time.CLOCK_BOOTTIME)
 
-    def set(self, moment: str | datetime, asked: float) -> None:
+    def set(self, moment: datetime, asked: float) -> None:
         """The server gave this moment as the answer to a question asked at `asked`, which came just now."""
-        found = datetime.fromisoformat(moment) if isinstance(moment, str) else moment
         with self._lock:
-            self._moment, self._at = found.astimezone(UTC), (asked + self.ticks()) / 2
+            self._moment, self._at = moment.astimezone(UTC), (asked + self.ticks()) / 2
 
-    def now(self, look: Callable[[], str]) -> datetime:
+    def now(self, look: Callable[[], datetime]) -> datetime:
         """The server's time; `look` asks it, when the last answer is too old."""
         now = self.ticks()
         if now - self._at > GOOD_FOR:

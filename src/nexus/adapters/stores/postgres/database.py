@@ -18,7 +18,6 @@ from weakref import WeakSet
 
 import psycopg
 from psycopg.adapt import AdaptersMap, Buffer, Loader
-from psycopg.types.string import TextLoader
 
 from nexus.adapters.stores.postgres import schema
 from nexus.adapters.stores.postgres.address import Address
@@ -47,8 +46,6 @@ class _Number(Loader):
 
 
 _ADAPTERS: Final = AdaptersMap(psycopg.adapters)
-# Times travel as text: the mapper that both databases share reads them from text.
-_ADAPTERS.register_loader("timestamptz", TextLoader)
 _ADAPTERS.register_loader("numeric", _Number)
 
 

@@ -22,6 +22,8 @@ from nexus.adapters.stores.recording import EnvelopeRecord, PlacedRecord, placed
 from nexus.domain.errors import StoreError
 from nexus.domain.ports import RowWrite, Snapshot
 
+_FACTS: Final = "topic, schema_version, state, occurred_at, originator_version"
+
 MOST_EVENTS: Final = 1 << ORDINAL_BITS
 """In one append: a position has room for so many per transaction."""
 MOST_BYTES: Final = 16 * 1024 * 1024
@@ -87,19 +89,17 @@ class Recorder(ApplicationRecorder):
         desc: bool = False,
         limit: int | None = None,
     ) -> Sequence[PlacedRecord]:
-        statement = f"SELECT {COLUMNS} FROM events WHERE originator_id = %s"
-        parameters: list[Any] = [originator_id]
-        if gt is not None:
-            statement += " AND originator_version > %s::bigint"
-            parameters.append(str(gt))
-        if lte is not None:
-            statement += " AND originator_version <= %s::bigint"
-            parameters.append(str(lte))
+        statement, parameters = _of_stream(COLUMNS, originator_id, gt, lte)
         statement += " ORDER BY originator_version" + (" DESC" if desc else "")
         if limit is not None:
             statement += " LIMIT %s::bigint"
             parameters.append(str(limit))
-        return self._database.ask(lambda link: _records(link, statement, parameters))
+        return list(map(placed, self._rows(statement, parameters)))
+
+    def select_facts(self, stream: str, after: int, upto: int | None) -> list[tuple[str, int, bytes, str, int]]:
+        """Topic, schema version, state, time and version of a stream's events."""
+        statement, parameters = _of_stream(_FACTS, stream, after, upto)
+        return self._rows(f"{statement} ORDER BY originator_version", parameters)
 
     def select_notifications(
         self,
@@ -110,10 +110,19 @@ class Recorder(ApplicationRecorder):
         *,
         inclusive_of_start: bool = True,
     ) -> Sequence[PlacedRecord]:
-        def select(link: Link) -> list[PlacedRecord]:
+        return list(map(placed, self._select_log(start, limit, stop, topics, ">=" if inclusive_of_start else ">")))
+
+    def select_raw(self, after: int, limit: int, upto: int | None) -> list[tuple[Any, ...]]:
+        """The columns of events by position, as they are stored."""
+        return self._select_log(after, limit, upto, (), ">")
+
+    def _select_log(
+        self, start: int | None, limit: int, stop: int | None, topics: Sequence[str], beyond: str
+    ) -> list[tuple[Any, ...]]:
+        def select(link: Link) -> list[tuple[Any, ...]]:
             conditions, parameters = self._trusted(link)
             if start is not None:
-                conditions.append(f"position {'>=' if inclusive_of_start else '>'} %s::bigint")
+                conditions.append(f"position {beyond} %s::bigint")
                 parameters.append(str(start))
             if stop is not None:
                 conditions.append("position <= %s::bigint")
@@ -123,11 +132,11 @@ class Recorder(ApplicationRecorder):
                 parameters.append(list(topics))
             where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
             statement = f"SELECT {COLUMNS} FROM events{where} ORDER BY position LIMIT %s::bigint"
-            return _records(link, statement, [*parameters, str(limit)])
+            return link.execute(statement, [*parameters, str(limit)], prepare=True).fetchall()
 
         found = self._database.ask(select)
         if found:
-            self.note(found[-1].id)
+            self.note(found[-1][0])
         return found
 
     def max_notification_id(self) -> int | None:
@@ -145,7 +154,7 @@ class Recorder(ApplicationRecorder):
     def select_by_ids(self, event_ids: Sequence[str]) -> dict[str, PlacedRecord]:
         """The stored ones among these events, by event id."""
         statement = f"SELECT {COLUMNS} FROM events WHERE event_id = ANY(%s)"
-        found = self._database.ask(lambda link: _records(link, statement, [list(event_ids)]))
+        found = map(placed, self._rows(statement, [list(event_ids)]))
         return {record.event_id: record for record in found}
 
     def select_snapshot(self, originator_id: str) -> Snapshot | None:
@@ -168,6 +177,9 @@ class Recorder(ApplicationRecorder):
         if position > self._database.seen:
             self._database.seen = position
 
+    def _rows(self, statement: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
+        return self._database.ask(lambda link: link.execute(statement, parameters, prepare=True).fetchall())
+
     def _trusted(self, link: Link) -> tuple[list[str], list[Any]]:
         """Where appends are locked out, all that is there can be trusted; else what is below the horizon."""
         if self._database.is_held:
@@ -175,8 +187,15 @@ class Recorder(ApplicationRecorder):
         return [f"position < {HORIZON}"], [str(link.epoch)]
 
 
-def _records(link: Link, statement: str, parameters: Sequence[Any]) -> list[PlacedRecord]:
-    return list(map(placed, link.execute(statement, parameters, prepare=True)))
+def _of_stream(columns: str, stream: UUID | str, after: int | None, upto: int | None) -> tuple[str, list[Any]]:
+    statement, parameters = f"SELECT {columns} FROM events WHERE originator_id = %s", [stream]
+    if after is not None:
+        statement += " AND originator_version > %s::bigint"
+        parameters.append(str(after))
+    if upto is not None:
+        statement += " AND originator_version <= %s::bigint"
+        parameters.append(str(upto))
+    return statement, parameters
 
 
 def _check(events: Sequence[EnvelopeRecord]) -> None:

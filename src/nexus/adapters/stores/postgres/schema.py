@@ -15,8 +15,9 @@ import psycopg
 from nexus.adapters.stores import sql
 from nexus.adapters.stores.postgres.address import Address
 from nexus.adapters.stores.postgres.faults import unavailable
-from nexus.domain.errors import SchemaMismatch, StoreError, StoreRestored, StoreUnavailable
+from nexus.domain.errors import ConfigurationError, SchemaMismatch, StoreError, StoreRestored, StoreUnavailable
 from nexus.domain.ports import Table
+from nexus.domain.validation import shown
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 
@@ -121,16 +122,17 @@ def _version(connection: Connection) -> int | None:
     return row[0] if row else None
 
 
-def is_migrated(address: Address) -> bool:
-    """Whether ordinary processes find what they need. Raises what a migration would not help against."""
+def require_migrated(address: Address, tables: Sequence[Table] = ()) -> None:
+    """Raises what keeps ordinary processes from working here."""
     with _connected(address) as connection:
-        try:
-            inspect(connection, address)
-        except (SchemaMismatch, StoreRestored):
-            if (_version(connection) or 0) > VERSION:
-                raise
-            return False
-        return True
+        inspect(connection, address)
+        lacking = missing(connection, tables)
+    if lacking:
+        raise _lacking(lacking)
+
+
+def _lacking(tables: Sequence[Table]) -> SchemaMismatch:
+    return SchemaMismatch(f"The database lacks {', '.join(table.name for table in tables)}")
 
 
 # --- migrating -----------------------------------------------------------------------------------------------------
@@ -159,9 +161,17 @@ def migrate(address: Address, tables: Sequence[Table] = (), application_role: st
         raised = _raise_epoch(connection)
         _make(connection, tables)
         if application_role is not None:
+            _require_role(connection, application_role)
             connection.execute("UPDATE installation SET application_role = %s", (application_role,))
         _grant(connection)
     return Migrated(VERSION, tuple(applied), raised)
+
+
+def _require_role(connection: Connection, role: str) -> None:
+    if connection.execute("SELECT FROM pg_roles WHERE rolname = %s", (role,)).fetchone() is None:
+        raise ConfigurationError(
+            f"There is no role {shown(role)} in this server", hint="Make it first: CREATE ROLE … LOGIN."
+        )
 
 
 def _raise_epoch(connection: Connection) -> bool:
@@ -204,11 +214,14 @@ def missing(connection: Connection, tables: Sequence[Table]) -> list[Table]:
 
 
 def create(connection: Connection, tables: Sequence[Table]) -> None:
-    """Make these tables where they are missing; any number may do so at once."""
-    with connection.transaction():
-        _lock(connection)
-        _make(connection, tables)
-        _grant(connection)
+    """Make these tables where they are missing; any number may do so at once. Takes their owner."""
+    try:
+        with connection.transaction():
+            _lock(connection)
+            _make(connection, tables)
+            _grant(connection)
+    except psycopg.errors.InsufficientPrivilege:
+        raise _lacking(missing(connection, tables)) from None
 
 
 def replace(connection: Connection, tables: Sequence[Table]) -> None:

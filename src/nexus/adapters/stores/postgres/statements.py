@@ -34,7 +34,7 @@ _GIVEN: Final = {
     "topic": "text",
     "schema_version": "integer",
     "state": "bytea",
-    "occurred_at": "timestamptz",
+    "occurred_at": "text",
     "actor": "text",
     "tenant_id": "text",
     "agent_id": "text",

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import Final, cast
+from typing import Any, Final, cast
 
 from eventsourcing import persistence
 
@@ -17,7 +17,7 @@ from nexus.adapters.stores.postgres.recorder import Recorder
 from nexus.adapters.stores.postgres.views import PostgresViews
 from nexus.adapters.stores.recording import EnvelopeMapper, find_own
 from nexus.domain.errors import StoreOutcomeUnknown, StoreUnavailable, StreamConflict
-from nexus.domain.events import Envelope
+from nexus.domain.events import Envelope, Fact
 from nexus.domain.ports import RowWrite, Snapshot
 
 LONGEST_LOOK: Final = 1.0
@@ -66,11 +66,11 @@ class PostgresStore:
         """The server's clock, to within half a round trip."""
         return self._database.clock.now(self._ask_the_time)
 
-    def _ask_the_time(self) -> str:
-        row = self._database.ask(lambda link: link.execute("SELECT clock_timestamp()", prepare=True).fetchone())
-        if row is None:
-            raise StoreUnavailable("The database did not tell the time")
-        return str(row[0])
+    def _ask_the_time(self) -> datetime:
+        ((moment,),) = self._database.ask(
+            lambda link: link.execute("SELECT clock_timestamp()", prepare=True).fetchall()
+        )
+        return cast(datetime, moment)
 
     # --- appending -----------------------------------------------------------------------------------------------
     def append(
@@ -138,6 +138,9 @@ class PostgresStore:
     def load(self, stream: str, *, after: int = 0, upto: int | None = None) -> list[Envelope]:
         return cast(list[Envelope], list(self._events.get(stream, gt=after, lte=upto)))
 
+    def history(self, stream: str, *, after: int = 0, upto: int | None = None) -> Iterator[Fact]:
+        return self._mapper.to_facts(self._recorder.select_facts(stream, after, upto))
+
     def last(self, stream: str) -> Envelope | None:
         return cast(Envelope | None, next(self._events.get(stream, desc=True, limit=1), None))
 
@@ -146,9 +149,12 @@ class PostgresStore:
 
     # --- the log -------------------------------------------------------------------------------------------------
     def read(self, after: int, limit: int = 1000, *, upto: int | None = None) -> list[Envelope]:
-        if after < self._own and (upto is None or upto >= self._own):
-            self._trust_own()
+        self._trust_own_in(after, upto)
         return self._mapper.to_page(self._recorder.select_notifications(after, limit, upto, inclusive_of_start=False))
+
+    def raw(self, after: int, limit: int = 1000, *, upto: int | None = None) -> list[tuple[Any, ...]]:
+        self._trust_own_in(after, upto)
+        return self._recorder.select_raw(after, limit, upto)
 
     def head(self) -> int:
         return self._trust_own() or self._head()
@@ -157,6 +163,10 @@ class PostgresStore:
         head = self._recorder.max_notification_id() or 0
         self._trusted = max(self._trusted, head)
         return head
+
+    def _trust_own_in(self, after: int, upto: int | None) -> None:
+        if after < self._own and (upto is None or upto >= self._own):
+            self._trust_own()
 
     def _trust_own(self) -> int:
         """Wait a moment for a transaction that began before this process's last append: who wrote wants to read.

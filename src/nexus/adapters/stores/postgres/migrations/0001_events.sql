@@ -9,8 +9,10 @@ CREATE TABLE events (
   topic text COLLATE "C" NOT NULL,
   schema_version integer NOT NULL,
   state bytea NOT NULL,
-  occurred_at timestamptz NOT NULL,
-  recorded_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+  -- Times are text, always 32 characters, in UTC: the audit's hashes are made of it, whatever a session's settings.
+  occurred_at text COLLATE "C" NOT NULL,
+  recorded_at text COLLATE "C" NOT NULL
+    DEFAULT to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"+00:00"'),
   actor text NOT NULL,
   tenant_id text NOT NULL,
   agent_id text,
