@@ -17,7 +17,6 @@ from nexus.domain.policies import Limits
 from nexus.domain.values import Principal
 from nexus.engine.registry import Providers
 from nexus.engine.service import Engine
-from nexus.engine.worker import Worker
 from tests.simulation.ports import OURS, STRANGERS, Faults, Resource, SimProvider, SimStore, SimViews
 from tests.simulation.scheduler import Dead, Process, Scheduler
 

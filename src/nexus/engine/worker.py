@@ -1,4 +1,4 @@
-"""The worker: sweeps what is due, reconciles now and then, and lets the read models follow the log.
+"""The worker: sweeps what is due, reconciles now and then, seals the log and lets the read models follow it.
 
 Any number of workers may run at once; none leads. The stream's version decides who carries something on.
 """
@@ -16,6 +16,7 @@ from typing import Final
 
 from nexus.domain.errors import NexusError
 from nexus.domain.values import system_principal
+from nexus.engine.audit.sealer import Sealer
 from nexus.engine.following import Following
 from nexus.engine.recovery import Report
 from nexus.engine.service import Engine
@@ -72,12 +73,14 @@ class Worker:
         self._chores = (
             Chore("sweep", self._schedule.sweep, self.sweep),
             Chore("reconcile", self._schedule.reconcile, self._reconcile, shared=True),
+            Chore("seal", self._schedule.sweep, Sealer(engine.store).catch_up),
             *chores,
         )
 
     def run_once(self) -> Report:
-        """One sweep, one reconcile, and the read models at the end of the log."""
+        """One sweep, one reconcile, the read models and the audit seals at the end of the log."""
         report = self._reconcile()
+        Sealer(self._engine.store).catch_up()
         for projection in self._following:
             catch_up(self._engine.store, projection)
         return report
