@@ -19,7 +19,7 @@ from types import CodeType
 PACKAGE = "nexus.adapters.agent.guest"
 MODULES = (
     "frames", "kernel", "sweep", "confine", "fileops", "script", "ending", "zygote", "child", "languages", "peers", "operation", "nursery",
-    "server", "prepare", "main",
+    "server", "routing", "prepare", "main",
 )  # fmt: skip
 """In the order in which they need each other."""
 LENGTH = struct.Struct("=I")

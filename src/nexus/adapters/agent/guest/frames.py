@@ -8,7 +8,7 @@ Payloads are *fields* (`pack`/`unpack`) or, for CODE, DATA, STDOUT, STDERR, CONT
 Client to agent, and the answers on the same channel. Any request may be answered by ERROR {code, message} instead.
 
 =======  ==========================================================  ================================================
-HELLO    {}                                                          WELCOME {version, boot, containment, python, ttl, ready}
+HELLO    {}                                                          WELCOME {version, boot, containment, python, ttl, ready, notes}
 SETUP    {env, ttl?: ms}; may be cut over several frames, then END   DONE {known}: whether it was set up before
 RUN      {id, timeout: ms, language, argv?, mode, env, ttl?: ms}     nothing yet; may be cut over several RUN frames
 CODE     source bytes, after RUN, any number                         nothing

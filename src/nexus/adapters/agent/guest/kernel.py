@@ -10,6 +10,7 @@ import struct
 CLONE_NEWNS, CLONE_NEWIPC, CLONE_NEWUSER, CLONE_NEWPID = 0x00020000, 0x08000000, 0x10000000, 0x20000000
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT, MS_BIND = 1, 2, 4, 8, 32, 4096
 MNT_DETACH = 2
+CAP_NET_ADMIN = 12
 
 _PR_SET_DUMPABLE, _PR_SET_SECCOMP, _PR_SET_CHILD_SUBREAPER, _PR_SET_NO_NEW_PRIVS = 4, 22, 36, 38
 _CAPABILITY_VERSION_3 = 0x20080522
@@ -59,6 +60,17 @@ def unmount(target: str) -> None:
 def make_read_only(path: str) -> None:
     """Make the mount at `path` read-only and keep set-uid programs and devices out of it."""
     mount("none", path, "", MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV)
+
+
+def give_up(capability: int) -> None:
+    """Give up one capability, in this process and what it starts."""
+    header = struct.pack("=Ii", _CAPABILITY_VERSION_3, 0)
+    data = ctypes.create_string_buffer(24)
+    _call("capget", header, data)
+    words = list(struct.unpack("=6I", data.raw))  # effective, permitted, inheritable: the low words, then the high ones
+    at = capability // 32 * 3
+    words[at : at + 3] = [word & ~(1 << capability % 32) for word in words[at : at + 3]]
+    _call("capset", header, struct.pack("=6I", *words))
 
 
 def drop_capabilities() -> None:

@@ -11,7 +11,7 @@ import gc
 import os
 import sys
 
-from nexus.adapters.agent.guest import confine, kernel, languages, prepare, server, zygote
+from nexus.adapters.agent.guest import confine, kernel, languages, prepare, routing, server, zygote
 from nexus.adapters.agent.guest.kernel import signals
 
 READY, GO = b"R", b"G"
@@ -30,6 +30,8 @@ def local(config: dict[str, object], birth: int, script_text: str) -> None:
                 os.set_inheritable(descriptor, False)
         for descriptor in _descriptors(config, "oom"):
             os.set_inheritable(descriptor, False)
+        for descriptor in _descriptors(config, "spare"):
+            os.close(descriptor)
         prepare.furnish(config)
         control, pid = _start_zygote(config, script_text)
         listener = config["listener"]
@@ -57,6 +59,7 @@ def container(config: dict[str, object], script_text: str) -> None:
     env = config.get("env")
     config["env"] = {"LANG": "C.UTF-8", **os.environ, **(env if isinstance(env, dict) else {})}
     config["await_setup"] = True
+    config["notes"] = _keep_in(config.get("unreachable"))
     config.setdefault("oom", _oom_counters())
     control, pid = _start_zygote(config, script_text)
     try:
@@ -64,6 +67,18 @@ def container(config: dict[str, object], script_text: str) -> None:
     except OSError:
         os._exit(NO_PLACE)
     _serve(config, control, pid, listener)
+
+
+def _keep_in(unreachable: object) -> list[str]:
+    """Close the container's network towards `unreachable` and its neighbours; what could not be done, in words."""
+    if not isinstance(unreachable, list):
+        return []
+    try:
+        routing.keep_in([str(network) for network in unreachable])
+        kernel.give_up(kernel.CAP_NET_ADMIN)
+    except OSError as error:
+        return [f"link-local addresses and neighbours can be reached: {error}"]
+    return []
 
 
 def _listen(path: str) -> _socket.socket:

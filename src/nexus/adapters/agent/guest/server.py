@@ -45,6 +45,7 @@ class Server:
         self._listener = listener
         env = config.get("env")
         self._env: dict[str, str] = {str(k): str(v) for k, v in env.items()} if isinstance(env, dict) else {}
+        self._notes = config.get("notes") or []
         self._ready = not config.get("await_setup")
         """Whether the environment of runs is known."""
         ttl = config.get("ttl")
@@ -213,7 +214,7 @@ class Server:
         if kind == frames.HELLO:
             python = "{}.{}.{}".format(*sys.version_info[:3])
             welcome = {"version": VERSION, "boot": self._boot, "containment": self._containment, "python": python}
-            answer.fields(frames.WELCOME, {**welcome, "ttl": self._ttl(), "ready": self._ready})
+            answer.fields(frames.WELCOME, {**welcome, "ttl": self._ttl(), "ready": self._ready, "notes": self._notes})
         elif kind == frames.CANCEL:
             self._cancel(answer, str(fields.get("id", "")))
         elif kind == frames.PING:

@@ -22,6 +22,7 @@ from nexus.adapters.providers.docker.container import (
     CODE_FOLDER,
     ENVIRONMENT,
     HOME,
+    UNREACHABLE,
     agent_limits,
 )
 from nexus.adapters.providers.docker.engine import Engine
@@ -48,7 +49,7 @@ EXPIRY_GRACE: Final = 5.0
 """An agent lingers this long after its deadline: time enough for whoever resumes a paused sandbox to move it."""
 
 
-def agent_command(uid: int, limits: Limits) -> tuple[tuple[str, ...], dict[str, str]]:
+def agent_command(uid: int, limits: Limits, network: str) -> tuple[tuple[str, ...], dict[str, str]]:
     """The container's first process, and its environment, for code that runs as `uid`."""
     return container_command(
         {
@@ -59,6 +60,7 @@ def agent_command(uid: int, limits: Limits) -> tuple[tuple[str, ...], dict[str, 
             "code_dir": CODE_FOLDER,
             "expiry_grace": int(EXPIRY_GRACE * 1000),
             "env": dict(ENVIRONMENT),
+            "unreachable": None if network == "none" else list(UNREACHABLE),
             **agent_limits(limits),
         }
     )
@@ -227,15 +229,17 @@ class AgentInside:
         except (NotSetUp, ProviderUnavailable):
             return False
 
-    def configure(self, env: Mapping[str, str], expires_at: datetime | None) -> None:
+    def configure(self, env: Mapping[str, str], expires_at: datetime | None) -> tuple[str, ...]:
         """Wait until the agent is up and set it up; a second time changes nothing."""
         link = self._born()
         try:
+            notes = link.hello().get("notes")
             link.setup(env, expires_at)
         except BaseException:
             link.close()
             raise
         self._keep(link)
+        return tuple(str(note)[:500] for note in notes) if isinstance(notes, list) else ()
 
     def _born(self) -> AgentLink:
         """The first connection to an agent that is starting. Raises ProviderGone when it ended instead."""

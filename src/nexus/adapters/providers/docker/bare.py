@@ -40,6 +40,9 @@ _FILE_PROBLEMS: Final[Mapping[int, str]] = {
     47: "cannot be opened by the code's user",
     48: "does not fit into the sandbox",
 }
+NOTES: Final = (
+    "the image has no Python: each run is a `docker exec`, and link-local addresses and neighbours can be reached",
+)
 _INTERPRETERS: Final[Mapping[str, tuple[str, str]]] = {"bash": ("bash", "main.sh"), "javascript": ("node", "main.js")}
 
 
@@ -66,14 +69,15 @@ class Bare:
         """Whether `configure` was done since the container started."""
         return self._stored() is not None
 
-    def configure(self, env: Mapping[str, str], expires_at: datetime | None) -> None:
+    def configure(self, env: Mapping[str, str], expires_at: datetime | None) -> tuple[str, ...]:
         """Give the environment of all runs; kept inside, in memory, for root alone. The first word counts."""
         if self._stored() is not None:
-            return
+            return NOTES
         code = f"umask 077; cat >{AGENT_FOLDER}/env.new && mv {AGENT_FOLDER}/env.new {AGENT_FOLDER}/env"
         status, _ = self._call(code, (), "0:0", json.dumps(dict(env)).encode())
         if status != 0:
             raise ProviderError(f"The container does not keep its settings (exit code {status})")
+        return NOTES
 
     def _stored(self) -> Mapping[str, str] | None:
         if self._env is None:

@@ -30,6 +30,11 @@ CODE_FOLDER = "/run/nexus-code"
 
 CAPABILITIES = ("SETUID", "SETGID", "KILL")
 """All that the agent keeps: to become the user of the code, and to end that user's processes. User code has none."""
+NETWORK_CAPABILITY = "NET_ADMIN"
+"""What the agent has at its start besides, where there is a network: it shuts off what follows, and gives it up."""
+UNREACHABLE = ("169.254.0.0/16",)
+"""Link-local: where clouds hand out a machine's credentials. The container's own network, with the host as its gateway
+and other sandboxes in it, is shut off as well."""
 
 MIB = 1024 * 1024
 SHARED_MEMORY = 64 * MIB
@@ -56,12 +61,18 @@ class Blueprint:
     network: str
     """Network mode of the engine."""
     code_uid: int
+    has_agent: bool = True
     volumes: tuple[str, ...] = ()
     """Paths that the image declares as volumes: without a limit of their own, so each becomes a small tmpfs."""
     groups: tuple[str, ...] = ()
     """Groups of the agent beside its own."""
     env: Mapping[str, str] = field(default_factory=dict)
     """Environment of the first process: legible to whoever may use the engine."""
+
+    @property
+    def has_network(self) -> bool:
+        """Whether there is a network, and an agent that closes parts of it."""
+        return self.has_agent and self.network != "none"
 
 
 def network_mode(policy: NetworkPolicy, network: str) -> str:
@@ -74,7 +85,7 @@ def create_request(blueprint: Blueprint, labels: Mapping[str, str], folder: str 
     host: dict[str, Any] = {
         "NetworkMode": blueprint.network,
         "CapDrop": ["ALL"],
-        "CapAdd": list(CAPABILITIES),
+        "CapAdd": [*CAPABILITIES, *([NETWORK_CAPABILITY] if blueprint.has_network else [])],
         "SecurityOpt": ["no-new-privileges"],
         "ReadonlyRootfs": True,
         "Tmpfs": _memory_files(blueprint, inside=folder is None),

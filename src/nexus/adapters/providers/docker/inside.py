@@ -30,8 +30,8 @@ class Inside(Protocol):
         """Whether it was set up since it started."""
         ...
 
-    def configure(self, env: Mapping[str, str], expires_at: datetime | None) -> None:
-        """Wait until it is up and set it up; a second time changes nothing."""
+    def configure(self, env: Mapping[str, str], expires_at: datetime | None) -> tuple[str, ...]:
+        """Wait until it is up and set it up; a second time changes nothing. What could not be enforced, in words."""
         ...
 
     def run(self, request: RunRequest, on_output: OutputSink | None = None) -> ExecutionResult: ...

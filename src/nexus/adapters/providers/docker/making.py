@@ -71,14 +71,16 @@ class Maker:
         uid = self._code_uid()
         is_bare = facts.image_id in self._without_python
         folder = None if is_bare else self._make_folder()
-        command, env = (bare.first_command(), {}) if is_bare else agent_command(uid, spec.limits)
+        network = network_mode(spec.network, self._network)
+        command, env = (bare.first_command(), {}) if is_bare else agent_command(uid, spec.limits, network)
         blueprint = Blueprint(
             image=image,
             command=command,
             env=env,
             limits=spec.limits,
-            network=network_mode(spec.network, self._network),
+            network=network,
             code_uid=uid,
+            has_agent=not is_bare,
             volumes=facts.volumes,
             groups=() if folder is None or os.geteuid() == 0 else (str(os.getegid()),),
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -103,12 +104,15 @@ class DockerProvider:
     # --- lifecycle -------------------------------------------------------------------------------------------------
     def ensure(self, spec: SandboxSpec) -> Observed:
         env = {**spec.template.env, **spec.env}
-        return self._observed(self._maker.make(spec, lambda seen: self._set_up(seen, env, spec.expires_at)))
+        notes: list[str] = []
 
-    def _set_up(self, seen: Seen, env: Mapping[str, str], expires_at: datetime) -> None:
-        """Make it usable. One that is paused or was restarted is adopted as it is: it was set up once."""
-        if seen.status == "running" and not seen.restarted:
-            self._inside(self._handle(seen)).configure(env, expires_at)
+        def set_up(seen: Seen) -> None:
+            """Make it usable. One that is paused or was restarted is adopted as it is: it was set up once."""
+            if seen.status == "running" and not seen.restarted:
+                notes[:] = self._inside(self._handle(seen)).configure(env, spec.expires_at)
+
+        observed = self._observed(self._maker.make(spec, set_up))
+        return replace(observed, notes=(*observed.notes, *notes))
 
     def find(self, sandbox_id: str, installation: str) -> Sequence[Observed]:
         found = []
