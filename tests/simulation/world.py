@@ -224,7 +224,7 @@ class World:
         def reconcile() -> None:
             for _ in range(3):
                 self.scheduler.sleep(LIMITS.create_deadline + 40)
-                Worker(engine, following=()).run_once()
+                engine.reconcile(OPERATOR)
 
         self.scheduler.spawn("healer", process, reconcile)
         if not self.scheduler.run(50_000):
