@@ -49,7 +49,13 @@ SANDBOXES: Final = Table(
         "incarnation": "text",
     },
     key=("sandbox_id",),
-    indexes=(("tenant_id", "user_id", "name"), ("tenant_id", "created_at")),
+    # Columns that the first event fixes for good: only a create touches these indexes.
+    indexes=(
+        ("tenant_id", "user_id", "name", "created_at"),
+        ("tenant_id", "user_id", "created_at"),
+        ("tenant_id", "name", "created_at"),
+        ("tenant_id", "created_at"),
+    ),
 )
 
 SANDBOX_LABELS: Final = Table(

@@ -115,33 +115,28 @@ def _first_difference(
     store: EventStore, projection: Projection, follower: Follower, tables: Mapping[str, str]
 ) -> Difference | None:
     for table in projection.tables:
-        settled: set[tuple[Scalar, ...]] = set()
-        while suspects := [one for one in _suspects(store, table, tables[table.name]) if one not in settled]:
-            for values in suspects:
-                where = dict(zip(table.key, values, strict=True))
-                if is_following(projection):
-                    difference = _judged_aside(store, projection, follower, table, tables[table.name], where)
-                else:
-                    inline = cast(InlineProjection, projection)
-                    difference = _judged_by_stream(store, inline, follower, table, where)
-                if difference is not None:
-                    return difference
-                settled.add(values)
+        for where in _suspects(store, table, tables[table.name]):
+            if is_following(projection):
+                difference = _judged_aside(store, projection, follower, table, tables[table.name], where)
+            else:
+                difference = _judged_by_stream(store, cast(InlineProjection, projection), table, where)
+            if difference is not None:
+                return difference
     return None
 
 
-def _suspects(store: EventStore, table: Table, aside: str) -> list[tuple[Scalar, ...]]:
+def _suspects(store: EventStore, table: Table, aside: str) -> list[dict[str, Scalar]]:
     """Keys of rows that are in one of the tables and not, or not so, in the other."""
     columns = ", ".join(table.columns)
     found: dict[tuple[Scalar, ...], None] = {}
     for one, other in ((table.name, aside), (aside, table.name)):
         rows = store.views.query(f"SELECT {columns} FROM {one} EXCEPT SELECT {columns} FROM {other}")
         found.update(dict.fromkeys(tuple(row[column] for column in table.key) for row in rows))
-    return list(found)
+    return [dict(zip(table.key, values, strict=True)) for values in found]
 
 
 def _judged_by_stream(
-    store: EventStore, projection: InlineProjection, follower: Follower, table: Table, where: Mapping[str, Scalar]
+    store: EventStore, projection: InlineProjection, table: Table, where: Mapping[str, Scalar]
 ) -> Difference | None:
     """An inline row is right when it is what the sandbox's stream folds to, before and after it was read."""
     stream = stream_id(str(where["sandbox_id"]))

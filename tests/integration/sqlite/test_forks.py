@@ -5,12 +5,17 @@ from __future__ import annotations
 import functools
 import os
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from nexus.adapters.stores.sqlite import SQLiteStore
+from nexus.adapters.stores.sqlite.database import BUSY_SECONDS
+from nexus.domain.ports import RowWrite
 from nexus.testing.store_contract.base import PETS, envelope, everything, new_stream, pet, pets, stretch
 from tests.integration.sqlite.processes import Say, children, in_child, may_fork
 
@@ -121,3 +126,39 @@ def test_a_waiting_thread_does_not_hold_up_a_fork(store: SQLiteStore) -> None:
     assert in_child(functools.partial(store.append, [envelope(new_stream(), 1)])) == 0
     thread.join(60)
     assert not thread.is_alive()
+
+
+def test_a_transaction_that_needs_a_second_connection_gets_it_while_a_fork_waits(store: SQLiteStore) -> None:
+    """The last step of a rebuild reads the log while it holds the write lock."""
+    store.append([envelope(new_stream(), 1)])
+    store.views.begin([replace(PETS, name="pets__aside")], "pets:1:aside")
+    database = store.views._database
+    swapping = threading.Event()
+
+    def finish(_since: int) -> tuple[int, list[RowWrite]]:
+        swapping.set()
+        assert wait_until(lambda: database._forking)
+        return len(store.read(0)), []
+
+    def swap() -> int | None:
+        return store.views.swap(
+            {"pets__aside": "pets"}, built="pets:1:aside", expected=0, projection="pets:1", forget=[], finish=finish
+        )
+
+    with ThreadPoolExecutor(1) as pool:
+        swapped = pool.submit(swap)
+        assert swapping.wait(60)
+        started = time.monotonic()
+        assert in_child(functools.partial(store.append, [envelope(new_stream(), 1)])) == 0
+        assert time.monotonic() - started < BUSY_SECONDS / 2
+        assert swapped.result(60) == 1
+    assert store.head() == 2
+
+
+def wait_until(condition: Callable[[], bool]) -> bool:
+    deadline = time.monotonic() + 60
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.001)
+    return True

@@ -56,6 +56,7 @@ class Database:
         self._idle: list[sqlite3.Connection] = []
         self._kept = _IDLE
         self._used = 0
+        self._mine = threading.local()
         self._forking = False
         self._closed = False
         self._is_prepared = False
@@ -137,14 +138,21 @@ class Database:
             self._closed = True
             self._close_idle()
 
+    def __del__(self) -> None:
+        """A database that nobody closed leaves no open file behind."""
+        for connection in vars(self).get("_idle", ()):
+            connection.close()
+
     # --- connections ---------------------------------------------------------------------------------------------
     def _take(self) -> sqlite3.Connection:
         with self._free:
-            while self._forking:
+            # A thread that holds a connection gets its second one even now: the fork waits for its first.
+            while self._forking and not self._held():
                 self._free.wait()
             if self._closed:
                 raise StoreUnavailable(f"The store {self.path} was closed", hint="Open it again.")
             self._used += 1
+            self._mine.count = self._held() + 1
             if self._idle:
                 return self._idle.pop()
         try:
@@ -156,6 +164,7 @@ class Database:
     def _give_back(self, connection: sqlite3.Connection | None) -> None:
         with self._free:
             self._used -= 1
+            self._mine.count = self._held() - 1
             if connection is not None:
                 if self._closed or len(self._idle) >= self._kept:
                     connection.close()
@@ -163,6 +172,9 @@ class Database:
                     self._idle.append(connection)
             if self._forking and self._used == 0:
                 self._free.notify_all()
+
+    def _held(self) -> int:
+        return getattr(self._mine, "count", 0)
 
     def _close_idle(self) -> None:
         while self._idle:
@@ -260,6 +272,7 @@ class Database:
         self._news = threading.Condition()
         self._waiting = 0
         self._used = 0
+        self._mine = threading.local()
         self._forking = False
 
 
