@@ -35,6 +35,7 @@ RUN_GRACE = 5.0
 """Seconds past a run's time-out after which its answer is given up."""
 _QUEUE = 8 * 1024 * 1024
 _STREAMS: Mapping[int, Stream] = {frames.STDOUT: "stdout", frames.STDERR: "stderr"}
+_LAST = (frames.EXITED, frames.DONE, frames.ERROR)
 _TIMED_OUT = 124
 
 
@@ -47,6 +48,8 @@ class _Channel:
         self.number = number
         self.queue: deque[tuple[int, bytes]] = deque()
         self.size = 0
+        self.over = False
+        """The agent has said its last word on it."""
 
 
 class AgentLink:
@@ -154,10 +157,11 @@ class AgentLink:
                 raise ProviderOutcomeUnknown("The connection to the sandbox broke while the run was sent") from error
             try:
                 return self._follow(channel, request, on_output, on_accepted)
-            except (ProviderError, InvalidInput):
+            except AgentSilent:
                 raise
             except BaseException:
-                self._stop(channel)
+                if not channel.over:
+                    self._stop(channel)
                 raise
 
     def read_file(self, path: str, limit: int) -> Iterator[bytes]:
@@ -265,11 +269,13 @@ class AgentLink:
         )
 
     def _stop(self, channel: _Channel) -> None:
-        """End the operation on this channel and wait until it is dead."""
+        """End the operation on this channel and wait until it is dead; nothing to do when the connection is gone."""
+        if self.broken:
+            return
         try:
             self._send(frames.frame(frames.STOP, channel.number))
             deadline = time.monotonic() + RUN_GRACE
-            while self._receive(channel, deadline)[0] not in (frames.EXITED, frames.DONE, frames.ERROR):
+            while self._receive(channel, deadline)[0] not in _LAST:
                 pass
         except (ProviderError, OSError):
             self._break("given up")
@@ -280,7 +286,6 @@ class AgentLink:
         with self._open() as channel:
             self._send_fields(frames.READ, channel, {"path": path, "limit": limit})
             total = 0
-            ended = False
             try:
                 while True:
                     kind, payload = self._receive(channel, time.monotonic() + ANSWER_TIME)
@@ -290,12 +295,11 @@ class AgentLink:
                             raise InvalidInput(f"The file is larger than {limit} bytes", limit=limit)
                         yield payload
                         continue
-                    ended = True
                     if kind == frames.DONE:
                         return
                     raise self._error(payload) if kind == frames.ERROR else self._malformed("not a file's content")
             finally:
-                if not ended and not self.broken:
+                if not channel.over:
                     self._stop(channel)
 
     # --- questions and answers ---
@@ -389,6 +393,7 @@ class AgentLink:
                 if channel.queue:
                     kind, payload = channel.queue.popleft()
                     channel.size -= len(payload)
+                    channel.over = kind in _LAST
                     self._condition.notify_all()
                     return kind, payload
                 if self._broken is not None:

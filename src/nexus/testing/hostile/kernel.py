@@ -83,10 +83,11 @@ PROGRAMS = (
     ),
     Hostile(
         "writing to /proc",
-        "for name in ('sysrq-trigger', '1/oom_score_adj', '1/mem', 'kcore', 'irq/default_smp_affinity', 'bus/pci'):\n"
+        "for name in ('sysrq-trigger', '1/mem', 'kcore', 'irq/default_smp_affinity', 'bus/pci'):\n"
         "    attempt(name, os.open, '/proc/' + name, os.O_WRONLY)\nfor name in ('kcore', 'kmsg', '1/mem'):\n"
         "    attempt(name, os.open, '/proc/' + name, os.O_RDONLY)\n"
-        "attempt('oom', lambda: open('/proc/self/oom_score_adj', 'w', buffering=1).write('-1000\\n'))\nheld()",
+        "for name in ('self', '1'):\n"
+        "    attempt('oom', lambda: open(f'/proc/{name}/oom_score_adj', 'w', buffering=1).write('-1000\\n'))\nheld()",
     ),
     Hostile(
         "control groups",

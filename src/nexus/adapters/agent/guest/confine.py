@@ -32,16 +32,29 @@ def _int(config: dict[str, object], name: str, default: int) -> int:
     return value if isinstance(value, int) else default
 
 
-def private_mounts(code_dir: str) -> None:
+def private_mounts(code_dir: str, shared_bytes: int) -> None:
     """A /proc of the run's own PID namespace, in mounts and System V objects that end with the run.
 
     Source files are made read-only here: without a uid of its own, the user's code would own them.
     """
     kernel.unshare(kernel.CLONE_NEWNS | kernel.CLONE_NEWIPC)
     kernel.mount("proc", "/proc", "proc", kernel.MS_NOSUID | kernel.MS_NODEV | kernel.MS_NOEXEC)
+    if shared_bytes:
+        _write_setting("/proc/sys/kernel/shmall", shared_bytes // resource.getpagesize())
     kernel.mount("/proc/sys", "/proc/sys", "", kernel.MS_BIND)
     kernel.make_read_only("/proc/sys")
     kernel.make_read_only(code_dir)
+
+
+def _write_setting(path: str, value: int) -> None:
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    except OSError:  # before Linux 5.19 only the host's root may
+        return
+    try:
+        os.write(descriptor, str(value).encode())
+    finally:
+        os.close(descriptor)
 
 
 def place(standard: list[int], extra: list[int]) -> None:

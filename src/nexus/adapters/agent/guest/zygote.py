@@ -114,7 +114,7 @@ def _init(rules: confine.Rules, fds: list[int]) -> str | None:
         for number in (signals.SIGCHLD, signals.SIGINT, signals.SIGTERM):
             signals.signal(number, signals.SIG_DFL)
         if rules.pid_namespaces:
-            confine.private_mounts(rules.code_dir)
+            confine.private_mounts(rules.code_dir, rules.data_bytes)
         else:
             kernel.become_subreaper()
             signals.signal(signals.SIGTERM, sweep.interrupt)

@@ -2,6 +2,7 @@
 
     <state>/<installation>/<sandbox id>.<generation>/
         alive         locked by the sandbox for as long as it lives: the one proof of life, whatever any pid says
+        network       locked by the program that serves its network
         record.json   written when the sandbox is ready, before it is let go; a folder without one is half-made
         agent         the agent's unix socket
         log           what bubblewrap and the agent had to complain about
@@ -24,7 +25,7 @@ from pathlib import Path
 
 from nexus.domain.errors import ProviderUnavailable
 
-ALIVE, RECORD, SOCKET, LOG, PAUSED = "alive", "record.json", "agent", "log", "paused"
+ALIVE, NETWORK, RECORD, SOCKET, LOG, PAUSED = "alive", "network", "record.json", "agent", "log", "paused"
 _NAME = re.compile(r"(?P<sandbox>[A-Za-z0-9_-]{1,80})\.(?P<generation>[0-9]{1,9})")
 _PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _VERSION = 1
@@ -100,10 +101,10 @@ class Folder:
 
     # --- whether its sandbox lives ---
 
-    def alive(self) -> bool:
-        """The sandbox holds its lock."""
+    def alive(self, lock: str = ALIVE) -> bool:
+        """The sandbox, or its network, holds its lock."""
         try:
-            descriptor = os.open(self.path / ALIVE, os.O_RDONLY | os.O_CLOEXEC)
+            descriptor = os.open(self.path / lock, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
             return False
         try:
@@ -114,20 +115,20 @@ class Folder:
             os.close(descriptor)
         return False
 
-    def wait_until_dead(self, seconds: float) -> bool:
+    def wait_until_dead(self, seconds: float, lock: str = ALIVE) -> bool:
         """Whether the lock came free in time."""
         end = time.monotonic() + seconds
         pause = 0.0005
-        while self.alive():
+        while self.alive(lock):
             if time.monotonic() > end:
                 return False
             time.sleep(pause)
             pause = min(pause * 1.5, 0.02)
         return True
 
-    def lock_for_sandbox(self) -> int:
-        """A locked descriptor for the sandbox to inherit. Raises ProviderUnavailable while something still holds it."""
-        descriptor = os.open(self.path / ALIVE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    def lock_for_sandbox(self, lock: str = ALIVE) -> int:
+        """A locked descriptor for the sandbox, or its network, to inherit. Raises ProviderUnavailable while something still holds it."""
+        descriptor = os.open(self.path / lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         end = time.monotonic() + 5
         while True:
             try:

@@ -18,7 +18,7 @@ from hashlib import sha256
 
 from nexus.adapters.agent import bundle
 from nexus.adapters.providers.local import bwrap, cgroups, interpreters, network, processes
-from nexus.adapters.providers.local.folder import LOG, SOCKET, Folder, Record
+from nexus.adapters.providers.local.folder import LOG, NETWORK, SOCKET, Folder, Record
 from nexus.domain.errors import ProviderError
 from nexus.domain.provider import SandboxSpec
 
@@ -64,7 +64,8 @@ def _launch(folder: Folder, spec: SandboxSpec, python: interpreters.Interpreter,
     lock = fds.keep(folder.lock_for_sandbox(), inherit=True)
     listener = fds.keep(_listen(folder), inherit=True)
     groups = cgroups.make(group_name(folder), spec.limits)
-    info_read, info_write = fds.pipe(inherit_write=True)
+    # Both ends: bubblewrap, should its creator die, must not die of writing to nobody, for its child would wait for it for ever.
+    info_read, info_write = fds.pipe(inherit_read=True, inherit_write=True)
     block_read, block_write = fds.pipe(inherit_read=True)
     leave_read, leave_write = fds.pipe(inherit_write=True)
     mine, theirs = socket.socketpair()
@@ -92,10 +93,11 @@ def _launch(folder: Folder, spec: SandboxSpec, python: interpreters.Interpreter,
     if online:
         # Not before bubblewrap has finished: both bring up the loopback device, and bubblewrap fails when it comes second.
         ready, ready_write = fds.pipe()
-        _spawn(network.command(pid, ready_write, leave_read), [ready_write, leave_read], folder)
+        held = fds.keep(folder.lock_for_sandbox(NETWORK))
+        _spawn(network.command(pid, ready_write, leave_read), [ready_write, leave_read, held], folder)
         os.dup2(ready, ready_write)
     config = _config(spec, python, others, root, online)
-    config.update(lock=lock, listener=listener, network_exit=leave_write, oom=oom)
+    config.update(lock=lock, listener=listener, network_exit=leave_write, oom=oom, spare=[info_read])
     mine.sendall(bundle.birth(config))
     _hear(mine, _READY, folder)
     if online and not network.wait_until_ready(ready):

@@ -6,7 +6,6 @@ import functools
 import os
 import select
 import shutil
-from pathlib import Path
 
 RESOLVER = "10.0.2.3"
 UNREACHABLE = ("169.254.0.0/16",)
@@ -16,9 +15,9 @@ _READY_SECONDS = 5.0
 
 @functools.cache
 def program() -> str | None:
-    """slirp4netns, if this host has it and a tap device can be made."""
+    """slirp4netns, if this host has it and this user can make a tap device."""
     found = shutil.which("slirp4netns")
-    return found if found and Path("/dev/net/tun").exists() else None
+    return found if found and os.access("/dev/net/tun", os.R_OK | os.W_OK) else None
 
 
 def command(pid: int, ready: int, leave: int) -> list[str]:

@@ -5,9 +5,11 @@ The agent is PID 1 of the sandbox's PID namespace: killing it kills all there is
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import re
+import select
 import signal
 import time
 from pathlib import Path
@@ -16,6 +18,7 @@ from nexus.adapters.providers.local.folder import Record
 
 _PROC = Path("/proc")
 _STOP_SECONDS = 5.0
+_NOTICE_SECONDS = 2.0
 
 
 @functools.cache
@@ -33,20 +36,51 @@ def start_time(pid: int) -> int:
 
 
 def kill_agent(record: Record) -> bool:
-    """SIGKILL the recorded agent if it is still that process; whether it was."""
-    try:
-        handle = os.pidfd_open(record.pid)
-    except (ProcessLookupError, OSError):
-        return False
-    try:
-        if not is_agent(record):  # checked after the handle was taken: it can no longer become another
+    """SIGKILL the recorded agent if it is still that process; whether it was. Waits for bubblewrap, its parent, to notice."""
+    with contextlib.ExitStack() as stack:
+        agent = _handle(record.pid, stack)
+        if agent is None or not is_agent(record):  # checked after the handle was taken: it can no longer become another
             return False
-        signal.pidfd_send_signal(handle, signal.SIGKILL)
-        return True
-    except ProcessLookupError:
-        return False
-    finally:
-        os.close(handle)
+        parent = _handle(_bubblewrap_of(record.pid), stack)
+        try:
+            signal.pidfd_send_signal(agent, signal.SIGKILL)
+        except ProcessLookupError:
+            return False
+        if parent is not None:
+            select.select([parent], [], [], _NOTICE_SECONDS)
+    return True
+
+
+def _handle(pid: int, stack: contextlib.ExitStack) -> int | None:
+    if pid <= 1:
+        return None
+    try:
+        handle = os.pidfd_open(pid)
+    except OSError:
+        return None
+    stack.callback(os.close, handle)
+    return handle
+
+
+def _bubblewrap_of(pid: int) -> int:
+    """The process's parent if that is bubblewrap and not whoever took the orphan in; otherwise 0."""
+    try:
+        parent = int((_PROC / str(pid) / "stat").read_bytes().rpartition(b")")[2].split()[1])
+        return parent if (_PROC / str(parent) / "comm").read_text() == "bwrap\n" else 0
+    except OSError:
+        return 0
+
+
+def kill_started_for(log: Path) -> None:
+    """SIGKILL what was started for a sandbox and is not inside it: the environment of its programs names its log."""
+    mark = os.fsencode(f"LOG={log}")
+    for entry in os.listdir(_PROC):  # noqa: PTH208
+        if entry.isdigit():
+            try:
+                if mark in (_PROC / entry / "environ").read_bytes().split(b"\0"):
+                    _signal(int(entry), signal.SIGKILL)
+            except OSError:
+                continue
 
 
 def is_agent(record: Record) -> bool:

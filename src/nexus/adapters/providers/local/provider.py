@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
@@ -11,9 +12,10 @@ from typing import Any
 from nexus.adapters.agent.client import AgentLink, AgentSilent
 from nexus.adapters.agent.stream import connect_unix
 from nexus.adapters.providers.local import bwrap, cgroups, diagnose, interpreters, launch, network, processes
-from nexus.adapters.providers.local.folder import SOCKET, Folder, Record, folders
+from nexus.adapters.providers.local.folder import LOG, NETWORK, SOCKET, Folder, Record, folders
 from nexus.domain.errors import (
     ConfigurationError,
+    NexusError,
     ProviderError,
     ProviderGone,
     ProviderInvalidRequest,
@@ -34,6 +36,7 @@ from nexus.domain.provider import (
 
 _CONNECT_SECONDS = 5.0
 _DEATH_SECONDS = 5.0
+_OWN_END_SECONDS = 1.0
 
 
 class LocalProvider:
@@ -126,11 +129,15 @@ class LocalProvider:
     def _clear(self, folder: Folder, record: Record | None) -> None:
         """Leave nothing of a sandbox but its folder, empty. The caller guards it."""
         groups = self._groups(folder, record)
-        if record is not None and folder.alive():
+        if folder.alive():
             groups.thaw()
-            processes.kill_agent(record)
-        if folder.alive() and not folder.wait_until_dead(_DEATH_SECONDS / 2 if groups.paths else _DEATH_SECONDS):
-            groups.kill()
+            if record is None or not processes.kill_agent(record):
+                # Half-made ones end themselves, unless they were killed in the wrong places.
+                folder.wait_until_dead(_OWN_END_SECONDS)
+            elif not folder.wait_until_dead(_DEATH_SECONDS):
+                groups.kill()
+        if folder.alive() or not folder.wait_until_dead(_OWN_END_SECONDS, NETWORK):
+            processes.kill_started_for(folder.path / LOG)
         if not folder.wait_until_dead(_DEATH_SECONDS) or not groups.remove():
             raise ProviderUnavailable(f"Sandbox {folder.sandbox_id} does not die; try again")
         folder.empty()
@@ -141,18 +148,20 @@ class LocalProvider:
         """See `Provider.pause`: every process stands still, memory and files stay."""
         folder = self._folder(ref)
         with folder.guarded(create=False):
-            record = self._living(folder)
-            groups = self._groups(folder, record)
-            if groups.can_freeze:
-                stopped = groups.freeze()
-            else:
-                folder.mark_paused(True)
-                stopped = processes.stop_all(record)
-            if not stopped:
-                self._wake(folder, record)
-                raise ProviderUnavailable("Some process of the sandbox could not be stopped; it runs on")
+            self._still(folder, self._living(folder))
             save(ref)
         return ref
+
+    def _still(self, folder: Folder, record: Record) -> None:
+        groups = self._groups(folder, record)
+        if groups.can_freeze:
+            stopped = groups.freeze()
+        else:
+            folder.mark_paused(True)
+            stopped = processes.stop_all(record)
+        if not stopped:
+            self._wake(folder, record)
+            raise ProviderUnavailable("Some process of the sandbox could not be stopped; it runs on")
 
     def resume(self, spec: SandboxSpec, ref: Ref) -> Observed:
         """See `Provider.resume`."""
@@ -187,8 +196,12 @@ class LocalProvider:
                 return link.run(request, on_output)
             except AgentSilent:
                 return self._silent(folder, link, request)
-            except ProviderOutcomeUnknown as error:
-                if not folder.alive():
+            except BaseException as error:
+                if link.broken and folder.alive():
+                    # The agent ends what a lost client ran, in its own time; this waits until it has.
+                    with contextlib.suppress(NexusError):
+                        self.cancel(ref, request.execution_id)
+                if isinstance(error, ProviderOutcomeUnknown) and not folder.alive():
                     raise ProviderOutcomeUnknown("The sandbox ended while the code ran") from error
                 raise
 
@@ -201,13 +214,22 @@ class LocalProvider:
         raise ProviderOutcomeUnknown("The sandbox did not answer and was ended: nothing of the run is left")
 
     def cancel(self, ref: Ref, execution_id: str) -> None:
-        """See `Provider.cancel`. A paused sandbox is woken for a moment: its programs cannot die otherwise."""
+        """See `Provider.cancel`. A paused sandbox is woken for it: its programs cannot die otherwise."""
         folder = self._folder(ref)
         record = folder.record()
         if record is None or not folder.alive():
             return
-        with self._link(folder) as link:
-            link.cancel(execution_id)
+        if not self._is_paused(folder, record):
+            with self._link(folder) as link:
+                link.cancel(execution_id)
+            return
+        with folder.guarded(create=False):
+            self._wake(folder, record)
+            try:
+                with self._link(folder) as link:
+                    link.cancel(execution_id)
+            finally:
+                self._still(folder, record)
 
     def extend(self, ref: Ref, expires_at: datetime) -> None:
         """See `Provider.extend`."""
