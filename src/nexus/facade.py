@@ -79,7 +79,7 @@ class NexusFS:
         template_id: str | None = None,
         *,
         provider: str | None = None,
-        network: NetworkPolicy = "full",
+        network: NetworkPolicy | None = None,
         limits: ResourceLimits | None = None,
         labels: Mapping[str, str] | None = None,
         env: Mapping[str, str] | None = None,

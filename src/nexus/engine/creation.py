@@ -38,10 +38,13 @@ class Wanted:
     limits: Mapping[str, int | float | None]
     labels: Mapping[str, str]
     env: Mapping[str, str]
+    notes: tuple[str, ...] = ()
+    """What its owner should know that no provider would say."""
 
     def fingerprint(self) -> str:
         """What makes two requests the same. Environment values count by their digest only."""
         facts: dict[str, Any] = asdict(self)
+        facts.pop("notes")
         facts["env"] = {name: hashlib.sha256(value.encode()).hexdigest() for name, value in self.env.items()}
         return fingerprint(facts)
 
@@ -100,7 +103,7 @@ class Creation:
             raise taken
 
     def _command(self, sandbox_id: str, wanted: Wanted) -> cmd.RequestSandbox:
-        facts = {name: getattr(wanted, name) for name in wanted.__dataclass_fields__ if name != "env"}
+        facts = {name: getattr(wanted, name) for name in wanted.__dataclass_fields__ if name not in ("env", "notes")}
         deadline = operation_deadline(self._limits, Operation.CREATE, self._streams.store.now())
         return cmd.RequestSandbox(
             sandbox_id=sandbox_id,

@@ -7,6 +7,7 @@ an outcome with an old attempt number is refused by the aggregate (`Superseded`)
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final, TypeVar
 
@@ -81,7 +82,7 @@ class Effects:
         )
 
     # --- create --------------------------------------------------------------------------------------------------
-    def create(self, state: Sandbox, cause: Cause, env: Mapping[str, str]) -> Sandbox:
+    def create(self, state: Sandbox, cause: Cause, env: Mapping[str, str], notes: tuple[str, ...] = ()) -> Sandbox:
         """Make the resource and record `SandboxStarted`, or clean up and record `SandboxFailed`."""
         attempt = self._attempt(state, Operation.CREATE)
         provider = self.provider(state)
@@ -92,6 +93,7 @@ class Effects:
             self._creation_failed(state, provider, attempt, cause, error)
             raise
         self._step("create.effect")
+        observed = replace(observed, notes=(*observed.notes, *notes))
         return self._started(state, provider, attempt, cause, observed)
 
     def adopt(self, state: Sandbox, cause: Cause) -> Sandbox:

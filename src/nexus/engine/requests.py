@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import timedelta
-from typing import TypedDict, Unpack
+from typing import Final, TypedDict, Unpack
 
 from nexus.domain import validation
 from nexus.domain.errors import InvalidInput, ProviderUnsupported
@@ -20,6 +20,8 @@ from nexus.engine.creation import Wanted
 from nexus.engine.executions import Program
 from nexus.engine.registry import Providers
 
+NO_NETWORK: Final = "no network: the provider cannot offer an isolated one on this machine; `nexus doctor` says why"
+
 
 class SandboxOptions(TypedDict, total=False):
     """What may be said of a new sandbox besides its name; None and left out mean the same."""
@@ -27,7 +29,8 @@ class SandboxOptions(TypedDict, total=False):
     ttl_minutes: int | None
     provider: str | None
     template: str | None
-    network: NetworkPolicy
+    network: NetworkPolicy | None
+    """None: full where the provider can offer it here, else none, and the sandbox's notes say so."""
     limits: ResourceLimits | None
     """Resource limits; left out: the template's."""
     labels: Mapping[str, str] | None
@@ -66,8 +69,8 @@ class Requests:
         template = options.get("template")
         if template is not None:
             validation.identifier(template, "template")
-        network = options.get("network", "full")
-        if network not in ("full", "none"):
+        network = options.get("network")
+        if network not in (None, "full", "none"):
             raise InvalidInput(
                 f"Unknown network policy {validation.shown(network)}", hint="Use 'full' or 'none'.", field="network"
             )
@@ -77,6 +80,8 @@ class Requests:
         provider = options.get("provider")
         chosen = self._providers.default() if provider is None else validation.identifier(provider, "provider")
         self._require_able(chosen, network, ttl)
+        offered = self._providers.get(chosen).capabilities.network
+        notes = () if network or "full" in offered else (NO_NETWORK,)
         return Wanted(
             name=name,
             user_id=principal.user_id,
@@ -86,10 +91,11 @@ class Requests:
             template_id=template,
             ttl_seconds=ttl * 60,
             max_age_seconds=int(timedelta(days=self._limits.max_age_days).total_seconds()),
-            network=network,
+            network=network or ("full" if "full" in offered else "none"),
             limits=asdict(resources),
             labels=labels,
             env=env,
+            notes=notes,
         )
 
     def require_runs(self, provider: str, program: Program) -> None:
@@ -112,8 +118,9 @@ class Requests:
         hint = f"These can: {', '.join(able)}." if able else ""
         return ProviderUnsupported(f"Provider {provider} cannot {what}", hint=hint, provider=provider)
 
-    def _require_able(self, provider: str, network: NetworkPolicy, ttl: int) -> None:
-        self.require(provider, f"offer network '{network}'", lambda c: network in c.network)
+    def _require_able(self, provider: str, network: NetworkPolicy | None, ttl: int) -> None:
+        if network is not None:
+            self.require(provider, f"offer network '{network}'", lambda c: network in c.network)
         longest = self._providers.get(provider).capabilities.max_ttl_seconds
         if longest is not None and ttl * 60 > longest:
             raise InvalidInput(

@@ -87,7 +87,7 @@ class Engine:
         key = None if idempotency_key is None else validation.idempotency_key(idempotency_key)
         state, mine = self._creation.begin(wanted, key, Cause.of(principal, "create"))
         if mine is not None:
-            return view_of(self._effects.create(state, mine, wanted.env))
+            return view_of(self._effects.create(state, mine, wanted.env, wanted.notes))
         state = self._settled_operation(state, Operation.CREATE)
         if state.state is SandboxState.STOPPED and state.started_at is None:
             raise OperationFailed(

@@ -206,13 +206,20 @@ def test_what_a_provider_cannot_do_is_refused_before_an_event(world: World) -> N
     with world.nothing_recorded():
         for attempt in (
             lambda: engine.pause(ANN, "data"),
-            lambda: engine.create(ANN, "other"),
+            lambda: engine.create(ANN, "other", network="full"),
             lambda: engine.run(ANN, "data", code="1", language="bash"),
             lambda: engine.run(ANN, "data", argv=["ls"]),
             lambda: engine.run(ANN, "data", code="1", stdin=b"x"),
         ):
             with pytest.raises(ProviderUnsupported):
                 attempt()
+
+
+def test_a_network_that_cannot_be_offered_is_missing_and_said(world: World) -> None:
+    world.capabilities = Capabilities(network=("none",))
+    view = world.worker("w").create(ANN, "data")
+    assert view.network == "none"
+    assert "no network" in view.notes[0]
 
 
 def test_env_values_reach_the_sandbox_and_no_event(world: World) -> None:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     metavar="K[=V]",
     help="An environment variable of the sandbox; without a value, the caller's own. May be repeated.",
 )
-@click.option("--network", type=click.Choice(["full", "none"]), default="full", help="Outward network.  [full]")
+@click.option("--network", type=click.Choice(["full", "none"]), help="Outward network.  [full, where there is one]")
 @click.option("--memory", type=Whole("MiB"), metavar="MIB", help="Memory limit in MiB.")
 @click.option("--cpus", type=Decimal(), metavar="N", help="CPU limit, such as 2 or 0.5.")
 @click.option("--processes", type=Whole("processes"), metavar="N", help="Most processes at once.")
@@ -45,7 +45,7 @@ def create(
     provider: str | None,
     labels: tuple[str, ...],
     variables: tuple[str, ...],
-    network: str,
+    network: str | None,
     memory: int | None,
     cpus: float | None,
     processes: int | None,
@@ -71,7 +71,7 @@ def create(
             ttl_minutes=ttl,
             template=template,
             provider=provider,
-            network=cast("NetworkPolicy", network),
+            network=cast("NetworkPolicy | None", network),
             limits=_limits(session, template, {key: value for key, value in given.items() if value is not None}),
             labels=wanted_labels,
             env=wanted_env,
