@@ -12,7 +12,7 @@ import click
 class LazyGroup(click.Group):
     """A group over `{name: (module:attribute, short help)}`, listed in that order.
 
-    Help and completion read the table alone; a test holds the short texts against the commands' own.
+    Help and completion read the table alone.
     """
 
     def __init__(self, *args: Any, lazy: Mapping[str, tuple[str, str]], **kwargs: Any) -> None:

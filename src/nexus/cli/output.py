@@ -90,7 +90,7 @@ class Output:
 
 def as_json(value: Any, indent: int | None = None) -> str:
     """JSON in ASCII: the same bytes in every locale, and no character of it acts on a terminal."""
-    return json.dumps(value, indent=indent, ensure_ascii=True, allow_nan=False).replace("\x7f", "\\u007f")
+    return json.dumps(value, indent=indent, ensure_ascii=True, allow_nan=False)
 
 
 def _draw(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -88,6 +88,13 @@ def test_closed_streams(nexus: Console, redirection: str) -> None:
     assert store.startswith(b"SQLite format 3")
 
 
+def test_no_file_gets_the_number_of_a_closed_stream(nexus: Console) -> None:
+    program = "import os; from nexus.cli.terminal import prepare_streams; prepare_streams(); os._exit(os.dup(0))"
+    for redirection in (">&-", "2>&- <&-", "<&- >&- 2>&-"):
+        done = shell(nexus, f"{sys.executable} -c '{program}' {redirection}; echo $?")
+        assert int(done.stdout) >= 3
+
+
 def test_a_full_disk_behind_stdout(nexus: Console) -> None:
     nexus.create("box")
     with Path("/dev/full").open("wb") as full:
@@ -115,7 +122,9 @@ def test_it_works_whatever_the_environment_says(nexus: Console, env: dict[str, s
     nexus.create("box")
     result = nexus.process("sandbox", "run", "box", "-c", "out é日", env=env)
     assert (result.status, result.out) == (0, "é日\n".encode())
-    assert nexus.process("sandbox", "list", env=env).out.splitlines()[1].split()[1] == b"box"
+    shown = nexus.process("sandbox", "status", nexus.create("labelled", "--label", "a=é日"), env=env)
+    assert (shown.status, shown.err) == (0, "")
+    assert any(line.startswith("Labels") for line in shown.out.decode(errors="replace").splitlines())
     refused = nexus.process("sandbox", "status", "né", env=env)
     assert refused.status == 5
     assert refused.err.startswith("Error: Sandbox 'n\\")

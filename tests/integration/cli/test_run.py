@@ -229,7 +229,7 @@ def test_125_means_that_it_did_not_run(nexus: Console, box: str) -> None:
 
 def test_an_unknown_outcome_is_not_125(nexus: Console, box: str) -> None:
     nexus.provider.cloud.lose_answer("run")
-    refused = nexus("sandbox", "run", box, "--json", "-c", "1")
+    refused = nexus("sandbox", "run", box, "--json", "-c", "exit 0")
     assert (refused.status, refused.error["code"]) == (1, "execution_lost")
     assert nexus.story()[-1] == "ExecutionLost"
 

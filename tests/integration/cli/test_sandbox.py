@@ -154,6 +154,12 @@ def test_list_pages(nexus: Console) -> None:
     assert len(nexus.ok("sandbox", "list", "--json").json["sandboxes"]) == 5
 
 
+def test_a_list_without_a_limit_is_whole(nexus: Console, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nexus.cli.sandbox.listing._PAGE", 2)
+    made = [nexus.create(f"box-{number}") for number in range(5)][::-1]
+    assert nexus.ok("sandbox", "list", "--quiet").text.split() == made
+
+
 def test_lists_of_other_users_are_for_admins(nexus: Console) -> None:
     nexus.create("box")
     assert nexus.ok("sandbox", "list", "--json", env={"NEXUS_USER": "bob"}).json["sandboxes"] == []

@@ -23,13 +23,11 @@ LISTED = [(path, group, name) for path, group in groups(nexus_command) for name 
 
 
 @pytest.mark.parametrize(("path", "group", "name"), LISTED, ids=[f"{path} {name}" for path, _, name in LISTED])
-def test_a_table_says_what_the_command_says(path: str, group: LazyGroup, name: str) -> None:
+def test_a_table_leads_to_the_command(path: str, group: LazyGroup, name: str) -> None:
     command = group.load(name)
-    short = group.lazy[name][1]
     assert command.name == name
-    assert command.help is not None
-    assert command.help.startswith(short.rstrip("."))
-    assert len(short) <= 60, "it would be cut in a terminal of 80 columns"
+    assert command.help
+    assert 0 < len(group.lazy[name][1]) <= 60, "more would be cut in a terminal of 80 columns"
 
 
 def test_help_of_every_command_fits_and_tells_of_every_option() -> None:

@@ -6,7 +6,7 @@ import os
 import posixpath
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -109,9 +109,8 @@ def _print(content: Iterable[bytes]) -> None:
         sys.stdout.write(shown_as.feed(b"", final=True))
 
 
-def _save(content: Iterator[bytes], target: Path) -> int:
+def _save(content: Iterable[bytes], target: Path) -> int:
     """Write aside and rename, so that a copy that fails leaves what was there before."""
-    first = next(content, b"")  # before anything is made here: there may be no such file in the sandbox
     if target.exists() and not target.is_file():
         raise InvalidInput(f"{shown(str(target))} is not a regular file", field="destination")
     try:
@@ -123,7 +122,6 @@ def _save(content: Iterator[bytes], target: Path) -> int:
     written = 0
     try:
         with os.fdopen(handle, "wb") as file:
-            written += file.write(first)
             for data in content:
                 written += file.write(data)
         aside.chmod(_mode(target))
