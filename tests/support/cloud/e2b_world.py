@@ -76,6 +76,16 @@ class CloudSandbox:
 
     def thaw(self) -> None:
         self._signal(set(self.machine.processes()), signal.SIGCONT)
+        self._wake()
+
+    def _wake(self) -> None:
+        """What stands for a command outside its machine stops with it, and would not see it go on, or die."""
+        self._signal({process.child.pid for process in list(self.processes.values())}, signal.SIGCONT)
+
+    def destroy(self) -> None:
+        self._signal(set(self.machine.processes()), signal.SIGKILL)
+        self._wake()
+        self.machine.destroy()
 
     def _signal(self, pids: set[int], number: int) -> None:
         for pid in pids:
@@ -132,7 +142,7 @@ class World:
             sandbox = self.sandboxes.pop(sandbox_id, None)
         if sandbox is None:
             return False
-        sandbox.machine.destroy()
+        sandbox.destroy()
         return True
 
     def pause(self, sandbox: CloudSandbox) -> None:

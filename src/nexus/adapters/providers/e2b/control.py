@@ -7,11 +7,12 @@ import math
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from nexus.adapters.providers.e2b.faults import translate, translated
-from nexus.domain.errors import ProviderGone, ProviderNotRunning, ProviderUnavailable
+from nexus.domain.errors import NexusError, ProviderGone, ProviderNotRunning, ProviderUnavailable
 
 if TYPE_CHECKING:
     from e2b import Sandbox, SandboxInfo
@@ -43,6 +44,8 @@ class Control:
         self._lock = threading.Lock()
         self._sdk: type[Sandbox] | None = None
         self._handles: OrderedDict[str, Sandbox] = OrderedDict()
+        self._ends: OrderedDict[str, datetime] = OrderedDict()
+        """Deadlines that were seen or set. They only ever move later, so a running sandbox lasts at least so long."""
 
     @property
     def sdk(self) -> type[Sandbox]:
@@ -59,7 +62,9 @@ class Control:
         """What E2B says of it. Raises `ProviderGone` when E2B knows it no more."""
         sdk = self.sdk
         with translated("look at a sandbox", changes=False):
-            return sdk.get_info(e2b_id)
+            info = sdk.get_info(e2b_id)
+        self._lasts_until(e2b_id, info.end_at)
+        return info
 
     def list(self, **metadata: str) -> list[SandboxInfo]:
         """Running and paused sandboxes that carry all this metadata, oldest first."""
@@ -102,8 +107,7 @@ class Control:
     def kill(self, e2b_id: str) -> bool:
         """False when it was not there."""
         sdk = self.sdk
-        with self._lock:
-            self._handles.pop(e2b_id, None)
+        self.forget(e2b_id)
         with translated("end a sandbox", changes=True):
             return sdk.kill(e2b_id)
 
@@ -124,6 +128,7 @@ class Control:
         sdk = self.sdk
         with translated("set a deadline", changes=True):
             sdk.set_timeout(e2b_id, seconds_until(until))
+        self._lasts_until(e2b_id, until)
 
     def push(self, info: SandboxInfo, until: datetime) -> None:
         """Move the deadline of a running sandbox to `until` if that is later.
@@ -137,32 +142,61 @@ class Control:
             handle = self._handles.get(info.sandbox_id)
         if handle is None:
             self._connect(info.sandbox_id, seconds_until(until))
-            return
-        with translated("extend a sandbox", changes=True):
-            handle.connect(timeout=seconds_until(until))
+        else:
+            with translated("extend a sandbox", changes=True):
+                handle.connect(timeout=seconds_until(until))
+        self._lasts_until(info.sandbox_id, until)
+
+    @contextmanager
+    def pushing(self, e2b_id: str, until: datetime) -> Iterator[None]:
+        """Push the deadline beside what is done meanwhile: a round trip or two that nobody has to wait for.
+
+        A push that fails spoils nothing: the deadline is then not known here any more, and the next run, which would
+        not start without, tells the reason.
+        """
+
+        def push() -> None:
+            try:
+                self.push(self.info(e2b_id), until)
+            except NexusError:
+                with self._lock:
+                    self._ends.pop(e2b_id, None)
+
+        beside = threading.Thread(target=push, name="nexus-e2b-push", daemon=True)
+        beside.start()
+        yield
+        beside.join()
 
     # --- handles ---------------------------------------------------------------------------------------------------
     def handle(self, e2b_id: str, *, keep_until: datetime | None = None) -> Sandbox:
         """What commands are run through, its deadline pushed to `keep_until`. Raises for what is gone or paused."""
-        with self._lock:
-            handle = self._handles.get(e2b_id)
-            if handle is not None:
-                self._handles.move_to_end(e2b_id)
-        if handle is not None and keep_until is None:
+        if keep_until is None and (handle := self._cached(e2b_id)) is not None:
             return handle
         info = self.info(e2b_id)
         if is_paused(info):
             raise ProviderNotRunning("E2B: the sandbox is paused")
-        if handle is None:
-            # Left alone, E2B's `connect` would give a running sandbox 300 s more.
-            return self._connect(e2b_id, seconds_until(keep_until) if keep_until else 1)
         if keep_until is not None:
             self.push(info, keep_until)
-        return handle
+        # Left alone, E2B's `connect` would give a running sandbox 300 s more.
+        return self._cached(e2b_id) or self._connect(e2b_id, 1)
+
+    def is_good_for(self, e2b_id: str, seconds: float) -> bool:
+        """Whether it can be run through at once: there is a handle, and its deadline is known to be so far off."""
+        with self._lock:
+            end = self._ends.get(e2b_id)
+            return end is not None and e2b_id in self._handles and end > datetime.now(UTC) + timedelta(seconds=seconds)
+
+    def _cached(self, e2b_id: str) -> Sandbox | None:
+        with self._lock:
+            handle = self._handles.get(e2b_id)
+            if handle is not None:
+                self._handles.move_to_end(e2b_id)
+            return handle
 
     def forget(self, e2b_id: str) -> bool:
         """Drop a handle whose token may be out of date; False when there was none."""
         with self._lock:
+            self._ends.pop(e2b_id, None)
             return self._handles.pop(e2b_id, None) is not None
 
     def why_silent(self, e2b_id: str) -> ProviderGone | ProviderNotRunning | None:
@@ -192,10 +226,17 @@ class Control:
             while len(self._handles) > _HANDLES:
                 self._handles.popitem(last=False)
 
+    def _lasts_until(self, e2b_id: str, moment: datetime) -> None:
+        with self._lock:
+            self._ends[e2b_id] = max(moment, self._ends.pop(e2b_id, moment))
+            while len(self._ends) > _HANDLES:
+                self._ends.popitem(last=False)
+
     def close(self) -> None:
         """Forget the handles. The SDK's connections belong to the process; they are few, and end when idle."""
         with self._lock:
             self._handles.clear()
+            self._ends.clear()
 
 
 def is_paused(info: SandboxInfo) -> bool:

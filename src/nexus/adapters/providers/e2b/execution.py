@@ -25,8 +25,8 @@ from nexus.domain.provider import OUTPUT_CAP, ExecutionResult, OutputSink, RunRe
 if TYPE_CHECKING:
     from e2b import Sandbox
 
-GRACE: Final = 10.0
-"""Seconds beyond a run's time-out in which the guest must have killed it and said so."""
+_SLAY: Final = 10.0
+"""Seconds in which the guest has killed everything, or given up."""
 
 _SIGKILL: Final = 9
 
@@ -55,19 +55,20 @@ class Execution:
         order: Order,
         on_output: OutputSink | None,
         why_silent: WhySilent,
-        reconnect_for: float,
+        patience: float,
     ) -> None:
+        """`patience` is how many seconds the guest may be silent beyond the time-out, and how long to look for it."""
         self._sandbox = sandbox
         self._request = request
         self._order = order
         self._on_output = on_output
         self._why_silent = why_silent
-        self._reconnect_for = reconnect_for
+        self._patience = patience
         self._frames = Frames(order.token)
         self._begun = False
         self._kept: dict[Stream, bytearray] = {"stdout": bytearray(), "stderr": bytearray()}
         self._start = time.monotonic()
-        self._deadline = self._start + request.timeout + GRACE
+        self._deadline = self._start + request.timeout + patience
 
     def run(self) -> ExecutionResult:
         try:
@@ -120,7 +121,7 @@ class Execution:
                 line,
                 background=True,
                 envs=dict(env),
-                timeout=self._request.timeout + 2 * GRACE,
+                timeout=self._request.timeout + 2 * self._patience + _SLAY,
                 retain_output=False,
             )
             for out, err, _ in handle:
@@ -187,7 +188,7 @@ class Execution:
         cause = broken.__cause__
         if not self._begun and isinstance(cause, Exception) and not arrived(cause):
             raise Refused(self._explained(translate(cause, "start a run", changes=False))) from cause
-        until = time.monotonic() + self._reconnect_for
+        until = time.monotonic() + self._patience
         self._deadline = max(self._deadline, until)
         pause = 0.02
         while True:
@@ -257,5 +258,5 @@ def _left(sandbox: Sandbox, token: str, user: str | None) -> int:
                 left = frame.left
 
     line = guest.command("cancel", token)
-    sandbox.commands.run(line, user=user, on_stdout=hear, timeout=2 * GRACE, retain_output=False)
+    sandbox.commands.run(line, user=user, on_stdout=hear, timeout=2 * _SLAY, retain_output=False)
     return left

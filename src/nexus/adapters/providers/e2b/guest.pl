@@ -1,6 +1,7 @@
 # What runs inside an E2B sandbox beside a run: it keeps the time, kills everything that the run started, caps the
 # output, and says truly how it ended. envd, E2B's own agent, does none of that: at its time-out it kills one process.
-# Perl, because every Debian system has it and it starts in 2 ms. Only what perl-base holds is used.
+# Perl, because every Debian system has it and it starts in 2 ms. Only what perl-base holds is used, and no module: the
+# likes of glob and POSIX would double the start.
 #
 #   run    ID SECONDS CAP STDIN COMMAND...   STDIN: "-" none, "=text", "@file" (removed once it is open)
 #   follow ID OFFSET                         the frames of a run from a byte offset on
@@ -11,13 +12,19 @@
 # could not be killed), x STATUS LATE CANCELLED STDOUT STDERR MILLISECONDS LEFT (the end, and what was written in all).
 # Bytes travel as the UTF-8 of the characters 0 to 255, because the SDK decodes all output as UTF-8.
 use strict;
-my ($mode, $id, @rest) = @ARGV;
-my $home = "/tmp/.nexus";
-my $dir  = "$home/$id";
-my $arch = 0;
-if (open my $exe, "<:raw", "/proc/self/exe") { read $exe, my $elf, 20; $arch = unpack "x18 v", $elf }
-my ($prctl, $gettime) = $arch == 183 ? (167, 113) : $arch == 62 ? (157, 228) : ();
-$SIG{PIPE} = "IGNORE";
+my ($mode, $id, @rest, $home, $dir, $prctl, $gettime);
+
+BEGIN {
+    ($mode, $id, @rest) = @ARGV;
+    $home = "/tmp/.nexus";
+    $dir  = "$home/runs/$id";
+    if (open my $exe, "<:raw", "/proc/self/exe") {
+        read $exe, my $elf, 20;
+        my $machine = unpack "x18 v", $elf;
+        ($prctl, $gettime) = $machine == 62 ? (157, 228) : $machine == 183 ? (167, 113) : ();
+    }
+    $SIG{PIPE} = "IGNORE";
+}
 
 sub now {
     return time unless $gettime;
@@ -32,10 +39,59 @@ sub send_out {
     utf8::encode($bytes);
     while (length $bytes) {
         my $sent = syswrite STDOUT, $bytes;
+        next if not defined $sent and $! == 4;    # EINTR: a child ended just now
         return unless defined $sent;
         substr $bytes, 0, $sent, "";
     }
 }
+
+# Takes the id, once and for ever: with our pid for the run, or with a refusal, after which no run can begin. A folder
+# that is renamed into place is there whole or not at all, and cannot replace one that is not empty.
+sub claim {
+    my ($what, $text) = @_;
+    mkdir $_, 0755 for $home, "$home/runs", "$dir.$$";
+    open my $note, ">", "$dir.$$/$what" or die "nexus: $dir: $!\n";
+    print $note $text;
+    close $note;
+    return 1 if rename "$dir.$$", $dir;
+    unlink "$dir.$$/$what";
+    rmdir "$dir.$$";
+    return 0;
+}
+
+my ($begin, $child, $spool, $cancelled, %from);
+
+sub start {
+    my ($stdin, @command) = @_;
+    send_out("nexus $id\n");
+    unless (claim("pid", $$)) { send_out("d\n"); exit }
+    open $spool, ">:raw", "$dir/frames" or die "nexus: $dir: $!\n";
+    syscall $prctl, 36, 1, 0, 0, 0 if $prctl;    # PR_SET_CHILD_SUBREAPER: daemons become our children
+    my $input;
+    if    ($stdin =~ /^=/)      { pipe $input, my $w; syswrite $w, substr $stdin, 1; close $w }
+    elsif ($stdin =~ /^@(.*)/s) { open $input, "<:raw", $1 or die "nexus: $1: $!\n"; unlink $1 }
+    else                        { open $input, "<", "/dev/null" }
+    pipe $from{o}, my $out;
+    pipe $from{e}, my $err;
+    $SIG{TERM} = sub { $cancelled = 1 };
+    $SIG{CHLD} = sub { };                        # its arrival ends a select
+    $begin     = now();
+    $child     = fork // die "nexus: fork: $!\n";
+    return if $child;
+    setpgrp 0, 0;
+    open STDIN,  "<&", $input;
+    open STDOUT, ">&", $out;
+    open STDERR, ">&", $err;
+    $SIG{PIPE} = "DEFAULT";
+    $ENV{NEXUS_EXECUTION} = $id;
+    exec { $command[0] } @command;
+    my $why = $! + 0;
+    syswrite STDERR, "$command[0]: $!\n";
+    exit($why == 2 ? 127 : 126);
+}
+
+# The command runs already while what follows is compiled.
+BEGIN { start(@rest[2 .. $#rest]) if $mode eq "run" }
 
 sub slurp { open my $file, "<:raw", $_[0] or return ""; local $/; my $all = <$file>; return $all // "" }
 
@@ -79,74 +135,31 @@ sub slay {
     return scalar @left;
 }
 
-# Takes the id, once and for ever: with our pid for the run, or with a refusal, after which no run can begin. A folder
-# that is renamed into place is there whole or not at all, and cannot replace one that is not empty.
-sub claim {
-    my ($what, $text) = @_;
-    mkdir $home, 0755;
-    mkdir "$dir.$$", 0755;
-    open my $note, ">", "$dir.$$/$what" or die "nexus: $dir: $!\n";
-    print $note $text;
-    close $note;
-    return 1 if rename "$dir.$$", $dir;
-    unlink "$dir.$$/$what";
-    rmdir "$dir.$$";
-    return 0;
-}
-
 # What was said is kept for ten to twenty minutes after a run, for a caller whose connection broke.
+sub shelf { return "$home/old/" . (int(time / 600) - $_[0]) }
+
 sub retire {
-    my $age = int(time / 600);
-    mkdir "$home/old-$age", 0755;
-    rename "$dir/frames", "$home/old-$age/$id";
-    for my $old (grep { !/-($age|@{[$age - 1]})$/ } glob "$home/old-*") {
-        unlink glob "$old/*";
-        rmdir $old;
+    mkdir $_, 0755 for "$home/old", shelf(0);
+    rename "$dir/frames", shelf(0) . "/$id";
+    opendir my $shelves, "$home/old";
+    for my $old (grep { /^\d+$/ and $_ < int(time / 600) - 1 } readdir $shelves) {
+        opendir my $frames, "$home/old/$old";
+        unlink "$home/old/$old/$_" for readdir $frames;
+        rmdir "$home/old/$old";
     }
     open my $done, ">", "$dir/done";
 }
 
 sub run {
-    my ($seconds, $cap, $stdin, @command) = @_;
-    return send_out("d\n") unless claim("pid", $$);
-    open my $spool, ">:raw", "$dir/frames" or die "nexus: $dir: $!\n";
+    my ($seconds, $cap) = @_;
     my $frame = sub { syswrite $spool, $_[0]; send_out($_[0]) };
-    syscall $prctl, 36, 1, 0, 0, 0 if $prctl;    # PR_SET_CHILD_SUBREAPER: daemons become our children
-
-    my $input;
-    if ($stdin =~ /^=/) { pipe $input, my $w; syswrite $w, substr $stdin, 1; close $w }
-    elsif ($stdin =~ /^@(.*)/s) { open $input, "<:raw", $1 or die "nexus: $1: $!\n"; unlink $1 }
-    else { open $input, "<", "/dev/null" }
-    pipe my $out, my $out_w;
-    pipe my $err, my $err_w;
-    my $begin = now();
-    my ($cancelled, $ended, $status, $late) = (0, 0, 0, 0);
-    $SIG{TERM} = sub { $cancelled = 1 };
-    $SIG{CHLD} = sub { };                        # its arrival ends the select below
-    my $child = fork;
-    if ($child == 0) {
-        setpgrp 0, 0;
-        open STDIN,  "<&", $input;
-        open STDOUT, ">&", $out_w;
-        open STDERR, ">&", $err_w;
-        $SIG{PIPE} = "DEFAULT";
-        $ENV{NEXUS_EXECUTION} = $id;
-        exec { $command[0] } @command;
-        my $why = $! + 0;
-        syswrite STDERR, "$command[0]: $!\n";
-        exit($why == 2 ? 127 : 126);
-    }
-    close $_ for $input, $out_w, $err_w;
     $frame->("b\n");
-
     my %kept  = (o => 0, e => 0);
     my %total = (o => 0, e => 0);
-    my %from  = (o => $out, e => $err);
     my $pump  = sub {
-        my ($patience) = @_;
         my $want = "";
         vec($want, fileno $_, 1) = 1 for values %from;
-        return 0 unless select(my $ready = $want, undef, undef, $patience) > 0;
+        return 0 unless select(my $ready = $want, undef, undef, $_[0]) > 0;
         my $some = 0;
         for my $name (keys %from) {
             next unless vec($ready, fileno $from{$name}, 1);
@@ -162,25 +175,25 @@ sub run {
         }
         return $some;
     };
+    my ($ended, $status, $late, $left) = (0, 0, 0, 0);
     my $reap = sub {
         while ((my $pid = waitpid -1, 1) > 0) { ($ended, $status) = (1, $?) if $pid == $child }
     };
-    my $survivors = 0;
-    until ($ended) {
-        my $left = $begin + $seconds - now();
-        $late = 1 if $left <= 0;
+    while (1) {
+        $reap->();
+        last if $ended;
+        my $rest = $begin + $seconds - now();
+        $late = 1 if $rest <= 0;
         if ($late or $cancelled) {
-            $survivors = slay($$, $reap);
-            $reap->() until $ended;
+            $left = slay($$, $reap);
             last;
         }
-        $pump->($left < 0.1 ? $left : 0.1);
-        $reap->();
+        $pump->($rest < 0.1 ? $rest : 0.1);
     }
     for (1 .. 64) { last unless $pump->(0) }     # what is in the pipes; a process left behind may hold them open
     unlink "$home/in/$id.code";
     my $milliseconds = int(1000 * (now() - $begin));
-    $frame->("x$status $late $cancelled $total{o} $total{e} $milliseconds $survivors\n");
+    $frame->(join(" ", "x$status", $late, $cancelled ? 1 : 0, $total{o}, $total{e}, $milliseconds, $left) . "\n");
     retire();
 }
 
@@ -188,18 +201,17 @@ sub follow {
     my ($offset) = @_;
     return send_out("n\n") if claim("refused", "") or -e "$dir/refused";
     my $until = now() + 5;
-    my $spool;
-    until (open $spool, "<:raw", "$dir/frames" or open $spool, "<:raw", glob("$home/old-*/$id") || "") {
+    my $said;
+    until (grep { open $said, "<:raw", $_ } "$dir/frames", map { shelf($_) . "/$id" } 0, 1) {
         return send_out("k\n") if now() > $until;    # killed at birth, or long over
         select undef, undef, undef, 0.01;
     }
-    sysseek $spool, $offset, 0;
+    sysseek $said, $offset, 0;
     while (1) {
         my $over = -e "$dir/done";
         my $pid  = slurp("$dir/pid");
-        my $dead = !($pid && index(slurp("/proc/$pid/cmdline"), $id) >= 0);
-        my $some = sysread $spool, my $data, 65536;
-        if ($some) { send_out($data); next }
+        my $dead = index(slurp("/proc/$pid/cmdline"), $id) < 0;
+        if (sysread $said, my $data, 65536) { send_out($data); next }
         return if $over;
         return send_out("k\n") if $dead and not -e "$dir/done";
         select undef, undef, undef, 0.02;
@@ -218,5 +230,5 @@ sub cancel {
     send_out("c$left\n");
 }
 
-send_out("nexus $id\n");
-{ run => \&run, follow => \&follow, cancel => \&cancel }->{$mode}->(@rest);
+if ($mode eq "run") { run(@rest) }
+else { send_out("nexus $id\n"); $mode eq "follow" ? follow(@rest) : cancel() }

@@ -19,11 +19,12 @@ INBOX: Final = "/tmp/.nexus/in"  # noqa: S108 - a folder in the sandbox, which i
 _LONGEST_LINE: Final = 100_000
 """Bytes of a command line that Linux takes as one argument (128 KiB), with room to spare."""
 
-_PROGRAM: Final = "".join(
-    line
-    for line in files(__package__).joinpath("guest.pl").read_text().splitlines(keepends=True)
-    if not line.startswith("#")
+_PROGRAM: Final = "\n".join(
+    line.strip()
+    for line in files(__package__).joinpath("guest.pl").read_text().splitlines()
+    if not line.startswith(("#", "use strict"))
 )
+"""The guest without what only serves its readers: it is compiled anew for every run."""
 
 
 @dataclass(frozen=True, slots=True)

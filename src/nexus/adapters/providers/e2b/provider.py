@@ -71,13 +71,13 @@ class E2BProvider:
         api_url: str | None = None,
         sandbox_url: str | None = None,
         request_timeout: float = 30.0,
-        reconnect_for: float = 10.0,
+        patience: float = 10.0,
     ) -> None:
         """`api_key` defaults to `E2B_API_KEY`, the addresses to E2B's own variables.
 
-        `request_timeout` bounds each call of the control plane, in seconds; `reconnect_for` is how long a run whose
-        connection broke is looked for before its outcome is said to be unknown. Raises `ConfigurationError` without a
-        key or without the `e2b` extra.
+        `request_timeout` bounds each call of the control plane, in seconds. `patience` is how many seconds a run may be
+        silent beyond its time-out, and for how long it is looked for when its connection broke, before its outcome is
+        said to be unknown. Raises `ConfigurationError` without a key or without the `e2b` extra.
         """
         if find_spec("e2b") is None:
             raise ConfigurationError(
@@ -89,7 +89,7 @@ class E2BProvider:
                 "E2B API key required", hint="Set E2B_API_KEY; https://e2b.dev/dashboard?tab=keys shows your keys."
             )
         self._template = template_id or None
-        self._reconnect_for = reconnect_for
+        self._patience = patience
         given = {"domain": domain, "api_url": api_url, "sandbox_url": sandbox_url}
         self._control = Control(
             api_key=api_key,
@@ -204,14 +204,17 @@ class E2BProvider:
     def run(self, ref: Ref, request: RunRequest, on_output: OutputSink | None = None) -> ExecutionResult:
         e2b_id = _id(ref)
         order = guest.order(request)
-        sandbox = self._control.handle(e2b_id, keep_until=request.keep_until)
+        keep_until = request.keep_until
         try:
-            return self._execute(sandbox, request, order, on_output)
+            if keep_until is None or not self._control.is_good_for(e2b_id, request.timeout + 2 * self._patience):
+                return self._execute(self._control.handle(e2b_id, keep_until=keep_until), request, order, on_output)
+            with self._control.pushing(e2b_id, keep_until):
+                return self._execute(self._control.handle(e2b_id), request, order, on_output)
         except ProviderAuth:
             # Nothing was started. A handle's token may be out of date: once more, with a new one.
             if not self._control.forget(e2b_id):
                 raise
-        return self._execute(self._control.handle(e2b_id), request, order, on_output)
+        return self._execute(self._control.handle(e2b_id, keep_until=keep_until), request, order, on_output)
 
     def _execute(
         self, sandbox: Sandbox, request: RunRequest, order: guest.Order, on_output: OutputSink | None
@@ -219,7 +222,7 @@ class E2BProvider:
         def why_silent() -> ProviderGone | ProviderNotRunning | None:
             return self._control.why_silent(sandbox.sandbox_id)
 
-        return Execution(sandbox, request, order, on_output, why_silent, self._reconnect_for).run()
+        return Execution(sandbox, request, order, on_output, why_silent, self._patience).run()
 
     def cancel(self, ref: Ref, execution_id: str) -> None:
         e2b_id = _id(ref)
