@@ -32,7 +32,6 @@ from nexus.domain.errors import (
     ProviderError,
     ProviderGone,
     ProviderNotRunning,
-    ProviderOutcomeUnknown,
     ProviderUnavailable,
 )
 from nexus.domain.provider import ExecutionResult, Limits, OutputSink, RunRequest
@@ -170,12 +169,24 @@ class AgentInside:
         link.close()
 
     def _fresh(self) -> AgentLink:
-        link = self._connect()
-        try:
-            welcome = self._greet(link)
-        except BaseException:
-            link.close()
-            raise
+        """A new connection. An agent that is just starting, because its container was restarted, is waited for."""
+        patience = time.monotonic() + PATIENCE_SECONDS
+        while True:
+            link = AgentLink(self._stream())
+            try:
+                welcome = self._greet(link)
+            except ProviderError:
+                hung_up = link.broken
+                link.close()
+                if not hung_up or time.monotonic() > patience:
+                    raise
+                self._state_must_be_running()
+                time.sleep(0.02)
+            except BaseException:
+                link.close()
+                raise
+            else:
+                break
         if welcome.get("ready") is not True:
             link.close()
             raise NotSetUp
@@ -184,19 +195,19 @@ class AgentInside:
     def _greet(self, link: AgentLink) -> dict[str, object]:
         try:
             return link.hello(within=HELLO_SECONDS)
-        except ProviderError:
+        except AgentSilent:
             self._state_must_be_running()
         try:
             return link.hello()
-        except ProviderOutcomeUnknown as error:
+        except AgentSilent as error:
             raise ProviderUnavailable("The sandbox's agent does not answer") from error
 
-    def _connect(self) -> AgentLink:
+    def _stream(self) -> ByteStream:
         stream = self._socket()
         if stream is None:
             self._state_must_be_running()
             stream = self._socket() or Relay(self._engine, self._container)
-        return AgentLink(stream)
+        return stream
 
     def _socket(self) -> ByteStream | None:
         """The agent's socket; None where it is out of reach, or nobody listens."""

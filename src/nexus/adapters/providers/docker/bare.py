@@ -105,6 +105,9 @@ class Bare:
     ) -> ExecutionResult:
         lines = lines_of(keeper)
         ready = next(lines, "").split()
+        if ready[:1] == ["unready"]:
+            self._env = None
+            raise NotSetUp
         if ready[:1] == ["seen"]:
             raise ProviderInvalidRequest("This execution ran already, or was cancelled", hint="An id runs once.")
         if ready[:1] != ["ready"]:

@@ -61,19 +61,8 @@ def _image(engine: Engine, image: str) -> Iterator[Finding]:
 def _network(engine: Engine, network: str) -> Iterator[Finding]:
     try:
         with engine.translated("look at the network") as client:
-            found = client.inspect_network(network)
+            client.inspect_network(network)
     except NexusError as error:
         yield Finding("docker network", False, error.message, f"Run: docker network create {network}")
-        return
-    options = found.get("Options") or {}
-    if found.get("Driver") == "bridge" and options.get("com.docker.network.bridge.enable_icc") != "false":
-        yield Finding(
-            "docker network",
-            False,
-            f"sandboxes on the network {network} can reach each other's open ports",
-            "Run: docker network create -o com.docker.network.bridge.enable_icc=false nexus"
-            " and set NEXUS_DOCKER_NETWORK=nexus.",
-            required=False,
-        )
     else:
         yield Finding("docker network", True, network)

@@ -70,7 +70,7 @@ class Maker:
         facts = image_facts(self._engine, image)
         uid = self._code_uid()
         is_bare = facts.image_id in self._without_python
-        folder = None if is_bare else self._make_folder()
+        folder = None if is_bare else self._make_folder(naming.folder_name(spec.installation, spec.sandbox_id))
         network = network_mode(spec.network, self._network)
         command, env = (bare.first_command(), {}) if is_bare else agent_command(uid, spec.limits, network)
         blueprint = Blueprint(
@@ -98,14 +98,14 @@ class Maker:
             pass
         return uid
 
-    def _make_folder(self) -> Path | None:
+    def _make_folder(self, name: str) -> Path | None:
         """A folder of its own for the agent's socket; None where the engine does not share this machine's files."""
         if self._shares_files is None:
             self._shares_files = self._engine.is_local
         if not self._shares_files:
             return None
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        folder = self._folder / secrets.token_hex(8)
+        folder = self._folder / f"{name}-{secrets.token_hex(6)}"
         folder.mkdir(mode=0o770)
         folder.chmod(0o770)  # whatever the umask: the agent gets in by the group
         return folder
@@ -205,6 +205,11 @@ class Maker:
         removed = self._containers.remove(container_id)
         clear_folder(labels.get(naming.LABEL_FOLDER, ""))
         return removed
+
+    def clear_folders(self, installation: str, sandbox_id: str) -> None:
+        """Remove what containers of this sandbox, all gone now, left of their agents' folders."""
+        for folder in self._folder.glob(f"{naming.folder_name(installation, sandbox_id)}-*"):
+            clear_folder(str(folder))
 
 
 def clear_folder(folder: str) -> None:

@@ -48,6 +48,11 @@ def container_name(installation: str, sandbox_id: str, generation: int) -> str:
     return f"nexus-{site(installation)}-{sandbox_id.removeprefix('sb_')}-{generation}"
 
 
+def folder_name(installation: str, sandbox_id: str) -> str:
+    """What the names of its agents' folders begin with."""
+    return f"{site(installation)}-{sandbox_id.removeprefix('sb_')}"
+
+
 def pool_name(installation: str, key: str) -> str:
     return f"nexus-{site(installation)}-pool-{key}-{secrets.token_hex(6)}"
 

@@ -98,6 +98,11 @@ class DockerProvider:
         return PROVIDER
 
     @property
+    def url(self) -> str:
+        """Where the engine is, as in DOCKER_HOST."""
+        return self._engine.url
+
+    @property
     def capabilities(self) -> Capabilities:
         return CAPABILITIES
 
@@ -135,6 +140,7 @@ class DockerProvider:
         seen = self._containers.look_settled(handle.container_id)
         if seen is None:
             self._require_same_engine(handle)
+            clear_folder(handle.folder)
             return Observed(ref=ref, sandbox_id=handle.sandbox_id, condition="gone", generation=handle.generation)
         return self._observed(seen)
 
@@ -169,6 +175,7 @@ class DockerProvider:
         for seen in self._containers.listing(installation, naming.name_filter(installation, sandbox_id)):
             count += self._maker.remove(seen.container_id, seen.labels)
             self._forget(seen.container_id)
+        self._maker.clear_folders(installation, sandbox_id)
         return count
 
     def owned(self, installation: str) -> Iterator[Observed]:

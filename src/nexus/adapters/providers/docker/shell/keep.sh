@@ -1,8 +1,9 @@
 # The keeper of one run, as root: $1 is its id, $2 the seconds after which it ends the run by itself.
-# It also ends it when a line comes, or when whoever asked for the run goes away. Says `ready GROUP OOM-KILLS` or
-# `seen`; to the line `begin` it answers `go`, or `cancelled`; and at last it says `done OOM-KILLS STATUS`.
+# It also ends it when a line comes, or when whoever asked for the run goes away. Says `ready GROUP OOM-KILLS`, or
+# `seen`, or `unready` when the container was not set up since it started; to the line `begin` it answers `go`, or `cancelled`; and at last it says `done OOM-KILLS STATUS`.
 umask 077
 cd /run/nexus && mkdir -p ids groups || exit 9
+[ -f env ] || { echo unready; exit 0; }
 oom() {
   for file in /sys/fs/cgroup/memory.events /sys/fs/cgroup/memory/memory.oom_control; do
     [ -r $file ] && while read -r key value; do [ "$key" = oom_kill ] && echo "$value" && return; done <$file
