@@ -100,7 +100,7 @@ def rows() -> dict[str, Row]:
             refuse(f"template: {what}", "sandbox_create", name="new", template_id=template)
             refuse(f"provider: {what}", "sandbox_create", name="new", provider=template)
     refuse("provider: unknown", "sandbox_create", ConfigurationError, name="new", provider="nowhere")
-    for what, network in {"unknown": "host", "None": None, "list": ["full"], "True": True}.items():
+    for what, network in {"unknown": "host", "list": ["full"], "True": True}.items():
         refuse(f"network: {what}", "sandbox_create", name="new", network=network)
     for what, limits in {
         "negative memory": ResourceLimits(memory_mb=-1), "no memory": ResourceLimits(memory_mb=0),
