@@ -61,7 +61,7 @@ class SteppedStore:
 def make_engine(folder: Path, kind: str, database_url: str = "", step: Steps | None = None) -> Engine:
     """An engine on the installation in `folder`: provider `fake` (shared through files) or a built-in one."""
     settings = config.load(
-        env={"PATH": os.environ["PATH"], "HOME": str(folder)},
+        env={name: value for name, value in os.environ.items() if name != "NEXUS_CONFIG"},
         data_dir=folder,
         database_url=database_url or None,
         sandbox_provider=kind,
