@@ -7,14 +7,18 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from nexus import config
 from nexus.domain.events import EVENT_TYPES
 from nexus.domain.lifecycle import mermaid
+from nexus.domain.provider import Capabilities
+from nexus.engine.registry import BUILT_IN, Providers
 
-GUIDE = Path(__file__).parents[2] / "docs" / "guides" / "how-it-works.md"
+GUIDES = Path(__file__).parents[2] / "docs" / "guides"
 
 
 def events() -> str:
@@ -24,14 +28,42 @@ def events() -> str:
     return "\n".join(lines)
 
 
-SECTIONS = {"lifecycle": lambda: f"```mermaid\n{mermaid()}\n```", "events": events}
+def capabilities() -> str:
+    settings = config.load(
+        env={}, e2b_api_key="placeholder", modal_token_id="placeholder", modal_token_secret="placeholder"
+    )
+    all_of_them = {name: Providers(settings).get(name).capabilities for name in BUILT_IN}
+    rows: dict[str, Callable[[Capabilities], str]] = {
+        "languages": lambda c: ", ".join(c.languages),
+        "pause keeps": lambda c: {"memory": "files and processes", "filesystem": "files", "none": "–"}[c.pause],
+        "same resource after a pause": lambda c: "yes" if c.ref_survives_pause else "no",
+        "lists what is paused": lambda c: "yes" if c.lists_paused else "no",
+        "ends by itself": lambda c: "yes" if c.native_ttl else "no",
+        "longest time to live": lambda c: f"{c.max_ttl_seconds // 3600} h" if c.max_ttl_seconds else "–",
+        "network": lambda c: ", ".join(c.network),
+        "limits": lambda c: ", ".join(sorted(c.limits)) or "–",
+        "GPU": lambda c: "yes" if c.gpu else "no",
+        "files": lambda c: "yes" if c.files else "no",
+    }
+    lines = [f"| | {' | '.join(all_of_them)} |", "|---" * (len(all_of_them) + 1) + "|"]
+    lines += [f"| {name} | {' | '.join(tell(c) for c in all_of_them.values())} |" for name, tell in rows.items()]
+    return "\n".join(lines)
+
+
+SECTIONS = {
+    "lifecycle": ("how-it-works.md", lambda: f"```mermaid\n{mermaid()}\n```"),
+    "events": ("how-it-works.md", events),
+    "capabilities": ("providers.md", capabilities),
+}
 
 
 @pytest.mark.parametrize("name", SECTIONS)
 def test_the_guide_is_fresh(name: str) -> None:
-    text = GUIDE.read_text()
-    wanted = f"<!-- {name} -->\n{SECTIONS[name]()}\n<!-- /{name} -->"
+    file, draw = SECTIONS[name]
+    guide = GUIDES / file
+    text = guide.read_text()
+    wanted = f"<!-- {name} -->\n{draw()}\n<!-- /{name} -->"
     if os.environ.get("NEXUS_WRITE_DOCS"):
         text = re.sub(rf"<!-- {name} -->.*<!-- /{name} -->", lambda _: wanted, text, flags=re.DOTALL)
-        GUIDE.write_text(text)
+        guide.write_text(text)
     assert wanted in text, "run NEXUS_WRITE_DOCS=1 pytest tests/unit/test_docs.py"
