@@ -35,13 +35,13 @@ def capabilities() -> str:
     all_of_them = {name: Providers(settings).get(name).capabilities for name in BUILT_IN}
     rows: dict[str, Callable[[Capabilities], str]] = {
         "languages": lambda c: ", ".join(c.languages),
-        "pause keeps": lambda c: {"memory": "files and processes", "filesystem": "files", "none": "–"}[c.pause],
+        "pause keeps": lambda c: {"memory": "files and processes", "filesystem": "files", "none": "-"}[c.pause],
         "same resource after a pause": lambda c: "yes" if c.ref_survives_pause else "no",
         "lists what is paused": lambda c: "yes" if c.lists_paused else "no",
         "ends by itself": lambda c: "yes" if c.native_ttl else "no",
-        "longest time to live": lambda c: f"{c.max_ttl_seconds // 3600} h" if c.max_ttl_seconds else "–",
+        "longest time to live": lambda c: f"{c.max_ttl_seconds // 3600} h" if c.max_ttl_seconds else "-",
         "network": lambda c: ", ".join(c.network),
-        "limits": lambda c: ", ".join(sorted(c.limits)) or "–",
+        "limits": lambda c: ", ".join(sorted(c.limits)) or "-",
         "GPU": lambda c: "yes" if c.gpu else "no",
         "files": lambda c: "yes" if c.files else "no",
     }
@@ -50,7 +50,7 @@ def capabilities() -> str:
     return "\n".join(lines)
 
 
-SECTIONS = {
+SECTIONS: dict[str, tuple[str, Callable[[], str]]] = {
     "lifecycle": ("how-it-works.md", lambda: f"```mermaid\n{mermaid()}\n```"),
     "events": ("how-it-works.md", events),
     "capabilities": ("providers.md", capabilities),
