@@ -5,8 +5,10 @@ The SDK is imported at the first call and not before: a run that reaches the res
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
+import socket
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -44,16 +46,20 @@ class Engine:
         self._client: APIClient | None = None
         self._pid = 0
         self._identity = ""
+        self._url = ""
 
     @property
     def url(self) -> str:
         """Where the engine is, for people and for `is_local`. Raises ConfigurationError for a broken context."""
-        if self._base_url:
-            return self._base_url
-        if host := self._env.get("DOCKER_HOST"):
-            return host
-        context = self._context()
-        return DEFAULT_HOST if context is None else str(context.Host or DEFAULT_HOST)
+        if not self._url:
+            context = None if self._given else self._context()
+            self._url = self._given or (str(context.Host) if context is not None and context.Host else DEFAULT_HOST)
+        return self._url
+
+    @property
+    def _given(self) -> str:
+        """The address, where there is one that goes before any context."""
+        return self._base_url or self._env.get("DOCKER_HOST", "")
 
     @property
     def is_local(self) -> bool:
@@ -77,6 +83,20 @@ class Engine:
                 self._identity = str(client.info().get("ID") or "unknown")
         return self._identity
 
+    def _knock(self) -> None:
+        """Ask whether anyone is behind a unix socket before the SDK does, which leaves its own open when nobody is."""
+        if self._client is None:
+            _require_sdk()
+        url = self.url
+        if not url.startswith(("unix://", "/")):
+            return
+        with socket.socket(socket.AF_UNIX) as link:
+            link.settimeout(ANSWER_SECONDS)
+            try:
+                link.connect(url.removeprefix("unix://"))
+            except OSError as error:
+                raise unreachable(url, error) from error
+
     def close(self) -> None:
         with self._lock:
             client, self._client = self._client, None
@@ -86,7 +106,7 @@ class Engine:
     def _connect(self) -> APIClient:
         docker = _sdk()
         tls: Any = None
-        if not self._base_url and not self._env.get("DOCKER_HOST"):
+        if not self._given:
             context = self._context()
             tls = None if context is None else context.TLSConfig
         elif self._env.get("DOCKER_TLS_VERIFY") and not self.is_local:
@@ -134,6 +154,7 @@ class Engine:
         `effect` says that the request changes something: a lost answer is then ProviderOutcomeUnknown, while a
         question that got no answer is only ProviderUnavailable.
         """
+        self._knock()
         client = self.api
         import requests.exceptions
 
@@ -158,9 +179,9 @@ class Engine:
 def unreachable(url: str, error: BaseException) -> ProviderUnavailable:
     """The error for an engine that does not answer, with what to do about it in this case."""
     text = str(error)
-    if "Permission denied" in text or "PermissionError" in text:
+    if "Permission denied" in text:
         hint = "Your user may not use this Docker Engine: add it to the group docker and log in again."
-    elif "No such file" in text or "FileNotFoundError" in text or "Connection refused" in text:
+    elif "No such file" in text or "Connection refused" in text:
         hint = "Start the Docker Engine (`systemctl start docker`), or set DOCKER_HOST to the one to use."
     else:
         hint = "Check that the Docker Engine runs and that DOCKER_HOST or the docker context points to it."
@@ -173,13 +194,17 @@ def status_of(error: BaseException) -> int:
     return int(response.status_code) if response is not None else 0
 
 
+def _require_sdk() -> None:
+    if importlib.util.find_spec("docker") is None:
+        raise ConfigurationError("The docker provider needs the Docker SDK", hint=f"Run: {INSTALL}")
+
+
 def _sdk() -> Any:
-    try:
-        import docker
-        import docker.errors
-        import docker.tls
-    except ImportError as error:
-        raise ConfigurationError("The docker provider needs the Docker SDK", hint=f"Run: {INSTALL}") from error
+    _require_sdk()
+    import docker
+    import docker.errors
+    import docker.tls
+
     return docker
 
 

@@ -85,9 +85,8 @@ class DockerProvider:
     @classmethod
     def from_settings(cls, settings: Any) -> DockerProvider:
         """The provider as configured. Raises ConfigurationError at the first call that needs what is not installed."""
-        given = settings.sources.get("docker_host", "default").startswith(("argument", "file", "environment (NEXUS"))
         return cls(
-            settings.docker_host if given else "",
+            settings.docker_host,
             image=settings.docker_image,
             network=getattr(settings, "docker_network", ""),
             folder=Path(settings.data_dir) / "docker",
