@@ -9,7 +9,7 @@ import getpass
 import os
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -99,11 +99,20 @@ class Settings:
         )
 
     def template(self, name: str | None) -> Template:
-        """A configured template; an unknown name stands for an image or template id of the provider itself."""
-        if name is None:
-            return self.templates.get("default", Template())
-        known = self.templates.get(name)
-        return known if known is not None else Template(name=name, image=name, template_id=name)
+        """A configured template, or one that was built here; another name is the provider's own image or id."""
+        known = self.templates.get(name or "default")
+        if known is None:
+            declared = name in (None, "default") or self.built_python(name).exists()
+            known = Template(name="default") if name is None else Template(name=name, declared=declared)
+            if not declared:
+                return replace(known, image=name, template_id=name)
+        built = self.built_python(known.name)
+        return replace(known, python=str(built)) if known.python is None and built.exists() else known
+
+    def built_python(self, template: str) -> Path:
+        """Where `nexus template build` puts the interpreter of a local template."""
+        folder: Path = self.values["data_dir"]
+        return folder / "templates" / template / "bin" / "python"
 
 
 def default_data_dir() -> Path:

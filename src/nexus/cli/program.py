@@ -35,6 +35,7 @@ _COMMANDS: Final = {
     "worker": ("nexus.cli.operation:worker", "Expire, recover and reconcile until told to stop."),
     "migrate": ("nexus.cli.migrate:migrate", "Bring a Postgres store up to date."),
     "projections": ("nexus.cli.projections:projections", "Look after the read models."),
+    "template": ("nexus.cli.template:template", "What sandboxes are made from."),
     "providers": ("nexus.cli.providers:providers", "Show what each provider can do."),
     "doctor": ("nexus.cli.doctor:doctor", "Check this installation and say what to install."),
     "config": ("nexus.cli.settings:config", "Show the settings and where they come from."),

@@ -42,6 +42,8 @@ class Capabilities:
     files: bool = True
     argv: bool = True
     """Runs a command given as an argument list (`nexus sandbox exec`)."""
+    own_templates: bool = True
+    """A template name that no configuration declares may be an image or template id of the provider's own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,8 @@ class Template:
     limits: Limits = field(default_factory=Limits)
     env: Mapping[str, str] = field(default_factory=dict)
     gpu: str | None = None
+    declared: bool = True
+    """Named in the configuration (or the default); else the name is the provider's own image or template id."""
 
 
 @dataclass(frozen=True, slots=True)

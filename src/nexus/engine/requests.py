@@ -80,6 +80,7 @@ class Requests:
         provider = options.get("provider")
         chosen = self._providers.default() if provider is None else validation.identifier(provider, "provider")
         self._require_able(chosen, network, ttl)
+        self._require_template(chosen, template)
         offered = self._providers.get(chosen).capabilities.network
         notes = () if network or "full" in offered else (NO_NETWORK,)
         return Wanted(
@@ -127,6 +128,14 @@ class Requests:
                 f"Provider {provider} keeps a sandbox for at most {longest // 60} minutes",
                 hint="Give a shorter ttl.",
                 field="ttl",
+            )
+
+    def _require_template(self, provider: str, name: str | None) -> None:
+        if not self._template(name).declared and not self._providers.get(provider).capabilities.own_templates:
+            raise InvalidInput(
+                f"Provider {provider} has no template {validation.shown(name)}",
+                hint="`nexus template list` shows the templates; `nexus template build` makes one.",
+                field="template",
             )
 
     def program(self, **options: Unpack[RunOptions]) -> Program:

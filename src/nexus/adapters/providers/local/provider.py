@@ -64,6 +64,7 @@ class LocalProvider:
             native_ttl=True,
             network=("full", "none") if network.program() else ("none",),
             limits=diagnose.enforced_limits(),
+            own_templates=False,
         )
 
     # --- coming and going ---
@@ -189,7 +190,7 @@ class LocalProvider:
     # --- using ---
 
     def run(self, ref: Ref, request: RunRequest, on_output: OutputSink | None = None) -> ExecutionResult:
-        """See `Provider.run`. When the agent does not answer in time the sandbox is ended: then nothing of the run is left."""
+        """See `Provider.run`. An agent that does not answer in time is ended, and all of the run with it."""
         folder = self._folder(ref)
         with self._connected(folder) as link:
             try:
