@@ -119,8 +119,8 @@ class _Folded:
                     self._states[stream] = after
             except Exception as error:  # noqa: BLE001 - see above
                 self.poisoned[stream] = Poison.of(envelope, error)
-                self._states.pop(stream, None)  # half changed, perhaps
                 if stream in touched:
+                    # The state may be half changed: back to what it was before this event.
                     self._states.update(self._loaded(stream, envelope.originator_version - 1))
         rows = [
             row

@@ -89,6 +89,25 @@ def test_states_that_were_put_down_are_picked_up_again(lived: Fleet, monkeypatch
     assert tables(lived.store) == before
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_what_is_appended_between_the_last_page_and_the_swap_is_there(lived: Fleet, name: str) -> None:
+    late: list[str] = []
+
+    def append(_position: int) -> None:
+        sandbox_id = lived.create("late", labels={"late": "yes"})
+        lived.tell(sandbox_id, started(), run_started(f"ex_{sandbox_id}"))
+        late.append(sandbox_id)
+
+    rebuilt = rebuild(lived.store, named(name), append)
+    assert len(late) == 1
+    assert rebuilt.position == lived.store.head() > rebuilt.events
+    verdict = Projector(lived.store).verify(name)
+    assert verdict.is_equal, str(verdict.difference)
+    (table, *_) = named(name).tables
+    found = lived.store.views.query(f"SELECT sandbox_id FROM {table.name} WHERE sandbox_id = :id", {"id": late[0]})
+    assert found == [{"sandbox_id": late[0]}]
+
+
 def test_rebuilds_under_load_lose_nothing(store: EventStore, tmp_path: Path) -> None:
     """Four writers that go on appending while every view is rebuilt again and again, and read by others."""
     stop = threading.Event()
