@@ -1,4 +1,4 @@
-"""Outward by default; never to the host's loopback, never to link-local addresses; not at all when that is asked for."""
+"""Outward by default, never to the host's loopback or link-local addresses; not at all when that is asked for."""
 
 from __future__ import annotations
 

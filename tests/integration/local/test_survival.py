@@ -1,4 +1,4 @@
-"""A sandbox outlives who made it, is found by anyone, and is never half there: with real processes, killed at every step."""
+"""A sandbox outlives its maker, is found by anyone, and is never half there: with real processes, killed."""
 
 from __future__ import annotations
 
@@ -55,7 +55,8 @@ if step:
         real(*arguments, **named)
         os.kill(os.getpid(), signal.SIGKILL)
     setattr(owner, name, dying)
-spec = SandboxSpec(sandbox, 1, "tests", "x", Template(), datetime.datetime.now(datetime.UTC) + datetime.timedelta(minutes=5))
+expires_at = datetime.datetime.now(datetime.UTC) + datetime.timedelta(minutes=5)
+spec = SandboxSpec(sandbox, 1, "tests", "x", Template(), expires_at)
 print(LocalProvider(Path(state)).ensure(spec).incarnation, flush=True)
 """
 

@@ -1,7 +1,7 @@
 """Making one program of the guest's modules: for an inherited descriptor (local), or as arguments (containers).
 
-Source is always part of it; code compiled by the manager's own interpreter comes along for a guest with the same one and saves it the
-compiling, most of the time that a start takes.
+Source is always part of it; code compiled by the manager's own interpreter comes along for a guest with the same one
+and saves it the compiling, most of the time that a start takes.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from types import CodeType
 
 PACKAGE = "nexus.adapters.agent.guest"
 MODULES = (
-    "frames", "kernel", "sweep", "confine", "fileops", "script", "ending", "zygote", "child", "languages", "peers", "operation", "nursery",
-    "server", "routing", "prepare", "main",
+    "frames", "kernel", "sweep", "confine", "fileops", "script", "ending", "zygote", "child", "languages", "peers",
+    "operation", "nursery", "watching", "desk", "server", "routing", "prepare", "main",
 )  # fmt: skip
 """In the order in which they need each other."""
 LENGTH = struct.Struct("=I")
@@ -61,17 +61,21 @@ def take():
 BORN = b"B"
 """What a local agent says first: bubblewrap has done its part."""
 LOCAL_COMMAND = (
-    f"import os, sys; channel = int(sys.argv[1]); os.write(channel, {BORN!r}); import ctypes, resource, fcntl, _socket; "
-    "exec(os.read(channel, int(sys.argv[2])))"
+    f"import os, sys; channel = int(sys.argv[1]); os.write(channel, {BORN!r}); "
+    "import ctypes, resource, fcntl, _socket; exec(os.read(channel, int(sys.argv[2])))"
 )
-"""The `python -c` text of a local agent, followed by `local_arguments`: short, since every `ps` in the sandbox shows it."""
+"""The `python -c` text of a local agent, before `local_arguments`: short, since every `ps` in the sandbox shows it."""
 
 
 _VARIABLE = "NEXUS_AGENT_"
 _CONTAINER_COMMAND = f"import os; exec(os.environ.pop('{_VARIABLE}BOOT'))"
 _CONTAINER_BOOT = (
-    f"import os, sys\nif sys.version_info < (3, 9): os._exit({UNFIT})\ntry:\n    import binascii, zlib, marshal, ctypes\n"
-    f"except ImportError: os._exit({UNFIT})\n"
+    f"""
+import os, sys
+if sys.version_info < (3, 9): os._exit({UNFIT})
+try: import binascii, zlib, marshal, ctypes
+except ImportError: os._exit({UNFIT})
+"""
     + _BOOT
     + f"""
 taken = [os.environ.pop({_VARIABLE!r} + name) for name in ('PROGRAM_FOR', 'PROGRAM', 'SOURCE', 'CONFIG')]
@@ -84,7 +88,7 @@ boot({PACKAGE!r}, program, 'container', marshal.loads(settings))
 
 
 def local_arguments(birth: int) -> list[str]:
-    """The arguments after `LOCAL_COMMAND`. `birth` is the number of the birth channel, from which the agent reads itself."""
+    """The arguments after `LOCAL_COMMAND`; `birth` is the channel from which the agent reads itself."""
     return [str(birth), str(len(_LOCAL_BOOT))]
 
 

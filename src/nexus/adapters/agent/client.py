@@ -1,86 +1,33 @@
-"""The manager's side of the agent protocol: one link over any byte stream, shared by any number of threads.
-
-Whatever comes from the guest is untrusted: its size is bounded, its types are checked, and what the protocol does not allow breaks the link.
-No thread of its own: of the threads that wait for an answer, one reads and hands the others what is theirs.
-"""
+"""What the manager asks of an agent: runs, files, deadlines; as values and errors of the provider port."""
 
 from __future__ import annotations
 
 import contextlib
-import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from datetime import UTC, datetime
-from types import TracebackType
 
 from nexus.adapters.agent.guest import frames
-from nexus.adapters.agent.stream import ByteStream
+from nexus.adapters.agent.link import ANSWER_TIME, LAST, AgentSilent, Channel, Link
 from nexus.domain.errors import (
-    FileNotInSandbox,
     InvalidInput,
     ProviderError,
     ProviderInvalidRequest,
-    ProviderNotRunning,
     ProviderOutcomeUnknown,
     ProviderUnavailable,
-    ProviderUnsupported,
 )
 from nexus.domain.provider import ExecutionResult, OutputSink, RunRequest, Stream
 
-ANSWER_TIME = 15.0
-"""Seconds within which the agent answers what takes it no time."""
+__all__ = ["ANSWER_TIME", "RUN_GRACE", "AgentLink", "AgentSilent"]
+
 RUN_GRACE = 5.0
 """Seconds past a run's time-out after which its answer is given up."""
-_QUEUE = 8 * 1024 * 1024
 _STREAMS: Mapping[int, Stream] = {frames.STDOUT: "stdout", frames.STDERR: "stderr"}
-_LAST = (frames.EXITED, frames.DONE, frames.ERROR)
 _TIMED_OUT = 124
 
 
-class AgentSilent(ProviderOutcomeUnknown):
-    """The agent did not answer in time: what it was doing is unknown until it is made sure that nothing runs."""
-
-
-class _Channel:
-    def __init__(self, number: int) -> None:
-        self.number = number
-        self.queue: deque[tuple[int, bytes]] = deque()
-        self.size = 0
-        self.over = False
-        """The agent has said its last word on it."""
-
-
-class AgentLink:
-    """A connection to an agent. Methods block and may be called from several threads at once."""
-
-    def __init__(self, stream: ByteStream) -> None:
-        self._stream = stream
-        self._parser = frames.Parser()
-        self._channels: dict[int, _Channel] = {}
-        self._numbers = 0
-        self._condition = threading.Condition()
-        self._sending = threading.Lock()
-        self._reading = False
-        self._broken: str | None = None
-
-    def __enter__(self) -> AgentLink:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    @property
-    def broken(self) -> bool:
-        """Nothing can be sent or received any more."""
-        return self._broken is not None
-
-    def close(self) -> None:
-        """Drop the connection; the agent ends the runs of a dedicated one."""
-        self._break("closed")
+class AgentLink(Link):
+    """A connection to an agent, with what can be asked of it."""
 
     # --- operations ---
 
@@ -146,13 +93,15 @@ class AgentLink:
     ) -> ExecutionResult:
         """As `Provider.run`. ProviderUnavailable: it has not started; ProviderOutcomeUnknown: it may have.
 
-        When the wait is cut short the run is killed first, unless the connection is gone as well: then the agent does it on its own.
+        When the wait is cut short the run is killed first, unless the connection is gone as well: then the agent does
+        it on its own.
         """
         with self._open() as channel:
             try:
                 self._send(self._request(request, channel.number))
             except OSError as error:
-                # Without the END that comes last the agent starts nothing; whether it was among what was sent is not known.
+                # Without the END that comes last the agent starts nothing; whether it was among what was sent is not
+                # known.
                 self._break(str(error))
                 raise ProviderOutcomeUnknown("The connection to the sandbox broke while the run was sent") from error
             try:
@@ -165,7 +114,10 @@ class AgentLink:
                 raise
 
     def read_file(self, path: str, limit: int) -> Iterator[bytes]:
-        """The file's bytes. Fails at the call when the file cannot be read; later, InvalidInput, when it grows beyond `limit`."""
+        """The file's bytes.
+
+        Fails at the call when the file cannot be read; later, InvalidInput, when it grows beyond `limit`.
+        """
         chunks = self._read(path, limit)
         first = next(chunks, b"")
         return _chain(first, chunks)
@@ -221,7 +173,7 @@ class AgentLink:
 
     def _follow(
         self,
-        channel: _Channel,
+        channel: Channel,
         request: RunRequest,
         on_output: OutputSink | None,
         on_accepted: Callable[[], None] | None,
@@ -268,14 +220,14 @@ class AgentLink:
             oom_killed=fields.get("oom") is True,
         )
 
-    def _stop(self, channel: _Channel) -> None:
+    def _stop(self, channel: Channel) -> None:
         """End the operation on this channel and wait until it is dead; nothing to do when the connection is gone."""
         if self.broken:
             return
         try:
             self._send(frames.frame(frames.STOP, channel.number))
             deadline = time.monotonic() + RUN_GRACE
-            while self._receive(channel, deadline)[0] not in _LAST:
+            while self._receive(channel, deadline)[0] not in LAST:
                 pass
         except (ProviderError, OSError):
             self._break("given up")
@@ -301,148 +253,6 @@ class AgentLink:
             finally:
                 if not channel.over:
                     self._stop(channel)
-
-    # --- questions and answers ---
-
-    def _ask(
-        self, kind: int, fields: dict[str, object], answer: int = frames.DONE, within: float = ANSWER_TIME
-    ) -> dict[str, object]:
-        with self._open() as channel:
-            self._send_fields(kind, channel, fields)
-            return self._expect(channel, answer, within)
-
-    def _expect(self, channel: _Channel, answer: int, within: float = ANSWER_TIME) -> dict[str, object]:
-        while True:
-            kind, payload = self._receive(channel, time.monotonic() + within)
-            if kind == frames.ERROR:
-                raise self._error(payload)
-            if kind == answer:
-                return self._fields(payload)
-            if kind != frames.ACCEPTED:
-                raise self._malformed("an unexpected answer")
-
-    def _error(self, payload: bytes) -> ProviderError | InvalidInput | FileNotInSandbox:
-        fields = self._fields(payload)
-        code, message = fields.get("code"), str(fields.get("message", ""))[:2000]
-        if code == "seen":
-            return ProviderOutcomeUnknown("This run was sent before; it does not run again")
-        if code == "busy":
-            return ProviderUnavailable(f"The sandbox cannot start another run now: {message}")
-        if code == "unready":
-            return ProviderNotRunning(message)
-        if code == "unsupported":
-            return ProviderUnsupported(message)
-        if code == "not_found":
-            return FileNotInSandbox(f"No such file in the sandbox: {message}")
-        if code in ("too_large", "refused"):
-            return InvalidInput(f"The sandbox refused the file: {message}")
-        if code == "invalid":
-            return ProviderInvalidRequest(message)
-        return ProviderError(f"The sandbox could not do it: {message}")
-
-    def _fields(self, payload: bytes) -> dict[str, object]:
-        try:
-            return frames.unpack_dict(payload)
-        except frames.Malformed as error:
-            raise self._malformed(str(error)) from None
-
-    def _malformed(self, why: str) -> ProviderOutcomeUnknown:
-        self._break(why)
-        return ProviderOutcomeUnknown(f"The sandbox answered what the protocol does not allow: {why}")
-
-    # --- the wire ---
-
-    @contextmanager
-    def _open(self) -> Iterator[_Channel]:
-        with self._condition:
-            self._numbers = self._numbers % 0xFFFFFFFF + 1
-            channel = self._channels[self._numbers] = _Channel(self._numbers)
-        try:
-            yield channel
-        finally:
-            with self._condition:
-                self._channels.pop(channel.number, None)
-                self._condition.notify_all()
-
-    def _send_fields(self, kind: int, channel: _Channel, fields: dict[str, object]) -> None:
-        try:
-            payload = frames.pack(fields)
-        except UnicodeEncodeError as error:
-            raise InvalidInput(f"Not valid text: {error}") from None
-        if len(payload) > frames.MAX_PAYLOAD:
-            raise InvalidInput("A value is too long")
-        try:
-            self._send(frames.frame(kind, channel.number, payload))
-        except OSError as error:
-            self._break(str(error))
-            raise ProviderUnavailable("The connection to the sandbox broke") from error
-
-    def _send(self, data: bytes) -> None:
-        with self._sending:
-            if self._broken is not None:
-                raise BrokenPipeError(self._broken)
-            try:
-                self._stream.send(data)
-            except BaseException as error:
-                self._break(f"a message was cut off: {error!r}")  # what follows would be read as its rest
-                raise
-
-    def _receive(self, channel: _Channel, deadline: float) -> tuple[int, bytes]:
-        while True:
-            with self._condition:
-                if channel.queue:
-                    kind, payload = channel.queue.popleft()
-                    channel.size -= len(payload)
-                    channel.over = kind in _LAST
-                    self._condition.notify_all()
-                    return kind, payload
-                if self._broken is not None:
-                    raise ProviderOutcomeUnknown(f"The connection to the sandbox broke: {self._broken}")
-                left = deadline - time.monotonic()
-                if left <= 0:
-                    raise AgentSilent("The sandbox did not answer in time")
-                if self._reading:
-                    self._condition.wait(left)
-                    continue
-                self._reading = True
-            try:
-                self._read_once(left)
-            finally:
-                with self._condition:
-                    self._reading = False
-                    self._condition.notify_all()
-
-    def _read_once(self, timeout: float) -> None:
-        try:
-            data = self._stream.receive(timeout)
-            found = self._parser.feed(data)
-        except TimeoutError:
-            return
-        except (OSError, ValueError, frames.Malformed) as error:
-            self._break(str(error) or type(error).__name__)
-            return
-        if not data:
-            self._break("the sandbox closed it")
-        for kind, number, payload in found:
-            self._deliver(kind, number, payload)
-
-    def _deliver(self, kind: int, number: int, payload: bytes) -> None:
-        with self._condition:
-            channel = self._channels.get(number)
-            if channel is None:
-                return
-            channel.queue.append((kind, payload))
-            channel.size += len(payload)
-            # A thread that takes its answers slowly holds the others up rather than having them pile up in memory.
-            while channel.size > _QUEUE and number in self._channels and self._broken is None:
-                self._condition.wait(1.0)
-
-    def _break(self, why: str) -> None:
-        with self._condition:
-            if self._broken is None:
-                self._broken = why
-                self._stream.close()
-            self._condition.notify_all()
 
 
 def _milliseconds_until(moment: datetime) -> int:

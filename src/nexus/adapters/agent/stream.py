@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import select
 import socket
 from typing import Protocol
+
+_READ = 262144
 
 
 class ByteStream(Protocol):
@@ -15,7 +18,8 @@ class ByteStream(Protocol):
         ...
 
     def receive(self, timeout: float | None) -> bytes:
-        """What has arrived, waiting up to `timeout` seconds (None: for ever); b"" at the end. Raises TimeoutError, OSError."""
+        """What has arrived, waiting up to `timeout` seconds (None: for ever); b"" at the end. Raises TimeoutError,
+        OSError."""
         ...
 
     def close(self) -> None: ...
@@ -25,19 +29,25 @@ class SocketStream:
     """A connected socket, dedicated to one client."""
 
     def __init__(self, connected: socket.socket) -> None:
+        # Blocking, and waiting by poll: a time-out set on the socket would hold for a thread that is sending as well.
+        connected.settimeout(None)
         self._socket = connected
+        self._readable = select.poll()
+        self._readable.register(connected, select.POLLIN)
 
     def send(self, data: bytes) -> None:
-        self._socket.settimeout(None)
         self._socket.sendall(data)
 
     def receive(self, timeout: float | None) -> bytes:
-        if timeout is not None and timeout <= 0:
+        if not self._readable.poll(None if timeout is None else max(0.0, timeout) * 1000):
             raise TimeoutError
-        self._socket.settimeout(timeout)
-        return self._socket.recv(262144)
+        return self._socket.recv(_READ, socket.MSG_DONTWAIT)
 
     def close(self) -> None:
+        try:
+            self._socket.shutdown(socket.SHUT_RDWR)  # wakes a thread that waits
+        except OSError:
+            pass
         self._socket.close()
 
 

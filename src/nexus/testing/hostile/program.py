@@ -8,8 +8,8 @@ from typing import Literal
 from nexus.domain.provider import ExecutionResult
 
 Ending = Literal["held", "timed out", "either", "killed", "any"]
-"""How the run must end: the program says `held`; it runs into its time-out; one of these two; a signal or an error kills it; or
-whatever (its effects are what is checked)."""
+"""How the run must end: the program says `held`; it runs into its time-out; one of these two; a signal or an error
+kills it; or whatever (its effects are what is checked)."""
 
 PRELUDE = '''
 import ctypes, errno, os, signal, socket, subprocess, sys, threading, time
@@ -30,7 +30,10 @@ _OVERRUN = 1.0
 
 @dataclass(frozen=True)
 class Hostile:
-    """One program. `timeout` is in seconds. `stills` is a file that a process of the run appends to for as long as it lives."""
+    """One program.
+
+    `timeout` is in seconds. `stills` is a file that a process of the run appends to for as long as it lives.
+    """
 
     name: str
     code: str

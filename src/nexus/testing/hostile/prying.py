@@ -3,7 +3,7 @@
 from nexus.testing.hostile.program import Hostile
 
 HOST_PORT, HOST_SOCKET, HOST_SECRET = "HOST_PORT", "HOST_SOCKET", "HOST_SECRET"
-"""Variables that the suite sets: a port on the host's loopback, an abstract unix socket of the host, a file of the host."""
+"""Variables of the suite's: a port on the host's loopback, an abstract socket and a file of the host."""
 
 _CONNECT = """
 def reach(host, port):
@@ -15,105 +15,177 @@ port = int(os.environ["HOST_PORT"])
 PROGRAMS = (
     Hostile(
         "reading its ancestors",
-        "for pid in (1, os.getppid()):\n    for name in ('environ', 'mem', 'maps', 'auxv', 'stack', 'syscall', 'fd/0', 'map_files'):\n"
-        "        path = f'/proc/{pid}/{name}'\n"
-        "        attempt(path, lambda: os.listdir(path) if os.path.isdir(path) else open(path, 'rb').read(1) or False)\n"
-        "    for name in ('exe', 'root', 'cwd'): attempt(name, os.readlink, f'/proc/{pid}/{name}')\nheld()",
+        """
+for pid in (1, os.getppid()):
+    for name in ('environ', 'mem', 'maps', 'auxv', 'stack', 'syscall', 'fd/0', 'map_files'):
+        path = f'/proc/{pid}/{name}'
+        attempt(path, lambda: os.listdir(path) if os.path.isdir(path) else open(path, 'rb').read(1) or False)
+    for name in ('exe', 'root', 'cwd'): attempt(name, os.readlink, f'/proc/{pid}/{name}')
+held()
+""",
     ),
     Hostile(
         "tracing its ancestors",
-        "for pid in (1, os.getppid()):\n    attempt('attach', libc.ptrace, 16, pid, 0, 0)\n    attempt('seize', libc.ptrace, 0x4206, pid, 0, 0)\n"
-        "held()",
+        """
+for pid in (1, os.getppid()):
+    attempt('attach', libc.ptrace, 16, pid, 0, 0)
+    attempt('seize', libc.ptrace, 0x4206, pid, 0, 0)
+held()
+""",
     ),
     Hostile(
         "reading its ancestors' memory",
-        "class Piece(ctypes.Structure): _fields_ = [('base', ctypes.c_void_p), ('size', ctypes.c_size_t)]\n"
-        "room = ctypes.create_string_buffer(64)\nhere = Piece(ctypes.addressof(room), 64)\nthere = Piece(0x400000, 64)\n"
-        "for pid in (1, os.getppid()):\n"
-        "    attempt('read', libc.process_vm_readv, pid, ctypes.byref(here), 1, ctypes.byref(there), 1, 0)\nheld()",
+        """
+class Piece(ctypes.Structure): _fields_ = [('base', ctypes.c_void_p), ('size', ctypes.c_size_t)]
+room = ctypes.create_string_buffer(64)
+here = Piece(ctypes.addressof(room), 64)
+there = Piece(0x400000, 64)
+for pid in (1, os.getppid()):
+    attempt('read', libc.process_vm_readv, pid, ctypes.byref(here), 1, ctypes.byref(there), 1, 0)
+held()
+""",
     ),
     Hostile(
         "taking its ancestors' descriptors",
-        "for pid in (1, os.getppid()):\n    fd = libc.syscall(434, pid, 0)\n    if fd >= 0:\n"
-        "        for n in range(16): attempt('descriptor', libc.syscall, 438, fd, n, 0)\nheld()",
+        """
+for pid in (1, os.getppid()):
+    fd = libc.syscall(434, pid, 0)
+    if fd >= 0:
+        for n in range(16): attempt('descriptor', libc.syscall, 438, fd, n, 0)
+held()
+""",
     ),
     Hostile(
         "descriptors that it was not given",
-        "found = [fd for fd in range(3, 4096) if attempt.__doc__ and libc.fcntl(fd, 1) >= 0]\n"
-        "if found: print('ESCAPED: descriptors', [(fd, os.readlink(f'/proc/self/fd/{fd}')) for fd in found])\nheld()",
+        """
+found = [fd for fd in range(3, 4096) if attempt.__doc__ and libc.fcntl(fd, 1) >= 0]
+if found: print('ESCAPED: descriptors', [(fd, os.readlink(f'/proc/self/fd/{fd}')) for fd in found])
+held()
+""",
     ),
     Hostile(
         "descriptors that a program of the shell was not given",
-        "for fd in /proc/self/fd/*; do n=${fd##*/}; [ $n -gt 2 ] && [ -e $fd ] && [ $n != 255 ] && [ $n != 3 ] && echo ESCAPED: $n; done\n"
-        "echo held",
+        """
+for fd in /proc/self/fd/*; do n=${fd##*/}; [ $n -gt 2 ] && [ -e $fd ] && [ $n != 255 ] && [ $n != 3 ] && echo ESCAPED:
+$n; done echo held """,
         language="bash",
     ),
     Hostile(
         "writing to whatever is open",
-        "for fd in range(3, 1024): attempt('write', os.write, fd, b'NX')\nheld()",
+        """
+for fd in range(3, 1024): attempt('write', os.write, fd, b'NX')
+held()
+""",
     ),
     Hostile(
         "the agent's sockets",
-        "for line in open('/proc/net/unix').read().splitlines()[1:]:\n    name = line.split()[7:]\n    if name:\n"
-        "        there = socket.socket(socket.AF_UNIX)\n"
-        "        attempt(name[0], lambda: there.connect(chr(0) + name[0][1:] if name[0][0] == '@' else name[0]) is None)\nheld()",
+        """
+for line in open('/proc/net/unix').read().splitlines()[1:]:
+    name = line.split()[7:]
+    if name:
+        there = socket.socket(socket.AF_UNIX)
+        attempt(name[0], lambda: there.connect(chr(0) + name[0][1:] if name[0][0] == '@' else name[0]) is None)
+held()
+""",
     ),
     Hostile(
         "abstract sockets of the host",
-        "there = socket.socket(socket.AF_UNIX)\nattempt('connected', lambda: there.connect(chr(0) + os.environ['HOST_SOCKET']) is None)\nheld()",
+        """
+there = socket.socket(socket.AF_UNIX)
+attempt('connected', lambda: there.connect(chr(0) + os.environ['HOST_SOCKET']) is None)
+held()
+""",
     ),
     Hostile(
         "files of the host",
-        "path = os.environ['HOST_SECRET']\nfor base in ('', '/proc/1/root', '/proc/self/root', '/proc/self/cwd/../..', '/..' * 20):\n"
-        "    attempt('secret', lambda: open(base + path).read())\nheld()",
+        """
+path = os.environ['HOST_SECRET']
+for base in ('', '/proc/1/root', '/proc/self/root', '/proc/self/cwd/../..', '/..' * 20):
+    attempt('secret', lambda: open(base + path).read())
+held()
+""",
     ),
     Hostile(
         "files of the host by way of links",
-        "path = os.environ['HOST_SECRET']\nos.symlink(path, '/tmp/link')\nattempt('link', lambda: open('/tmp/link').read())\n"
-        "attempt('hard', os.link, path, '/tmp/hard')\nheld()",
+        """
+path = os.environ['HOST_SECRET']
+os.symlink(path, '/tmp/link')
+attempt('link', lambda: open('/tmp/link').read())
+attempt('hard', os.link, path, '/tmp/hard')
+held()
+""",
     ),
     Hostile(
         "secrets of this machine",
-        "for path in ('/etc/shadow', '/root/.ssh', '/root/.bashrc', '/var/run/docker.sock', '/run/docker.sock', '/etc/ssh',\n"
-        "             '/run/secrets', '/var/log/syslog', '/boot/vmlinuz'):\n"
-        "    attempt(path, lambda: os.listdir(path) if os.path.isdir(path) else open(path, 'rb').read(1))\nheld()",
+        """
+for path in ('/etc/shadow', '/root/.ssh', '/root/.bashrc', '/var/run/docker.sock', '/run/docker.sock', '/etc/ssh',
+             '/run/secrets', '/var/log/syslog', '/boot/vmlinuz'):
+    attempt(path, lambda: os.listdir(path) if os.path.isdir(path) else open(path, 'rb').read(1))
+held()
+""",
     ),
     Hostile(
         "the manager's environment",
-        "found = [n for n in os.environ if n.startswith(('PYTEST', 'SSH_', 'AWS_', 'NEXUS_', 'PIP_'))]\n"
-        "if found: print('ESCAPED:', found)\nheld()",
+        """
+found = [n for n in os.environ if n.startswith(('PYTEST', 'SSH_', 'AWS_', 'NEXUS_', 'PIP_'))]
+if found: print('ESCAPED:', found)
+held()
+""",
     ),
     Hostile(
         "the host's loopback",
         _CONNECT
-        + "for host in ('127.0.0.1', '10.0.2.2', '127.0.0.53', '0.0.0.0', '::1', '10.0.2.3'): attempt(host, reach, host, port)\nheld()",
+        + """
+for host in ('127.0.0.1', '10.0.2.2', '127.0.0.53', '0.0.0.0', '::1', '10.0.2.3'): attempt(host, reach, host, port)
+held()
+""",
         timeout=15,
     ),
     Hostile(
         "link-local addresses",
-        "for host in ('169.254.169.254', '169.254.170.2', '169.254.0.1'):\n"
-        "    with socket.socket() as there:\n        there.settimeout(1)\n        begun = time.monotonic()\n"
-        "        error = attempt(host, there.connect, (host, 80))\n"
-        "        if isinstance(error, TimeoutError): print('ESCAPED: packets left for', host)\nheld()",
+        """
+for host in ('169.254.169.254', '169.254.170.2', '169.254.0.1'):
+    with socket.socket() as there:
+        there.settimeout(1)
+        begun = time.monotonic()
+        error = attempt(host, there.connect, (host, 80))
+        if isinstance(error, TimeoutError): print('ESCAPED: packets left for', host)
+held()
+""",
     ),
     Hostile(
         "changing what later runs use",
-        "import json\nfor folder in (sys.prefix, sys.base_prefix, os.path.dirname(json.__file__), '/usr/lib', '/etc', '/', '/run/nexus',\n"
-        "               os.path.dirname(__file__)):\n"
-        "    attempt(folder, lambda: open(folder + '/evil', 'x'))\nattempt('source', lambda: open(__file__, 'w'))\nheld()",
+        """
+import json
+for folder in (sys.prefix, sys.base_prefix, os.path.dirname(json.__file__), '/usr/lib', '/etc', '/', '/run/nexus',
+               os.path.dirname(__file__)):
+    attempt(folder, lambda: open(folder + '/evil', 'x'))
+attempt('source', lambda: open(__file__, 'w'))
+held()
+""",
     ),
     Hostile(
         "modules that shadow the agent's",
-        "for name in ('os', 'ctypes', 'struct', 'select', 'sitecustomize', 'usercustomize', 'encodings', 'resource', 'nexus', '_socket'):\n"
-        "    open(f'/home/user/{name}.py', 'w').write('import posix; posix._exit(9)')\nheld()",
+        """
+for name in ('os', 'ctypes', 'struct', 'select', 'sitecustomize', 'usercustomize', 'encodings', 'resource', 'nexus',
+'_socket'):
+    open(f'/home/user/{name}.py', 'w').write('import posix; posix._exit(9)')
+held()
+""",
     ),
     Hostile(
         "start-up files of the shell",
-        "for f in .bashrc .profile .bash_profile .bash_login; do echo exit 9 > ~/$f; done; echo held",
+        """
+for f in .bashrc .profile .bash_profile .bash_login; do echo exit 9 > ~/$f; done; echo held
+""",
         language="bash",
     ),
     Hostile(
         "the agent in its own memory",
-        "found = [n for n in sys.modules if 'nexus' in n]\nif found: print('ESCAPED:', found)\nheld()",
+        """
+found = [n for n in sys.modules if 'nexus' in n]
+if found: print('ESCAPED:', found)
+held()
+""",
     ),
 )

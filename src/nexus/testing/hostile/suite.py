@@ -1,4 +1,4 @@
-"""The suite that runs every hostile program against a provider. Subclass it, give it `open_provider`, name the class `Test…`."""
+"""The suite that runs every hostile program against a provider: subclass it, and give it `open_provider`."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class HostileSuite:
     template: ClassVar[Template] = Template()
     limits: ClassVar[Limits] = Limits(memory_mb=256, processes=64, disk_mb=64)
     memory_growth: ClassVar[int] = 24
-    """MiB by which the manager may grow at its peak while a program runs: the two capped streams, twice, and what the allocator keeps."""
+    """MiB by which the manager may grow at its peak: the two capped streams, twice, and what the allocator keeps."""
 
     @pytest.fixture(scope="class")
     @classmethod

@@ -85,16 +85,17 @@ class Child:
         except BrokenPipeError:
             pass  # it has died meanwhile, which its report will tell
 
-    def read_report(self) -> None:
-        """Take the report of the run's init, if it is there."""
+    def read_report(self) -> bool:
+        """Take the report of the run's init, if it is there. True when there will be none any more."""
         if self.report < 0:
-            return
+            return False
         try:
             data = os.read(self.report, zygote.STATUS.size)
         except BlockingIOError:
-            return
+            return False
         if len(data) == zygote.STATUS.size:
             (self.status,) = zygote.STATUS.unpack(data)
+        return not data
 
     def left_in(self, name: str) -> list[bytes]:
         """What is still in a pipe of a program that has ended.

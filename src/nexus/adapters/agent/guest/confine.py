@@ -19,7 +19,7 @@ class Rules:
         self.uid = _int(config, "uid", 1000)
         self.gid = _int(config, "gid", 1000)
         self.user_namespaces = bool(config.get("user_namespaces"))
-        """Runs get their uid in a user namespace of their own: the agent has only one uid and cannot switch to another."""
+        """Runs get their uid in a user namespace of their own: the agent has only one and cannot switch."""
         self.pid_namespaces = bool(config.get("pid_namespaces"))
         self.processes = _int(config, "processes", 0)
         self.file_bytes = _int(config, "file_bytes", 0)
@@ -77,7 +77,8 @@ def keep_only(descriptors: list[int]) -> None:
 
 
 def _highest_descriptor() -> int:
-    # The agent keeps few and low ones open; closing up to a limit of a million one by one would take longer than the run.
+    # The agent keeps few and low ones open; closing up to a limit of a million one by one would take longer than the
+    # run.
     return max(int(name) for name in os.listdir("/proc/self/fd"))
 
 

@@ -1,7 +1,8 @@
-"""Ending a program that ran in a forked interpreter, as the interpreter would, but without taking that apart object by object.
+"""Ending a program that ran in a forked interpreter as the interpreter would, without taking that apart.
 
-Py_Finalize in a fork touches, hence copies, most of the memory that it shares with its parent: half of the time of a short run. What
-it does that a program can notice is done here; where more might be noticed, the interpreter does it after all.
+Py_Finalize in a fork touches, hence copies, most of the memory that it shares with its parent: half of the time of a
+short run. What it does that a program can notice is done here; where more might be noticed, the interpreter does it
+after all.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ _exit = ctypes.PyDLL(None).exit
 def leave(reason: SystemExit | None, own: tuple[str, ...], known: set[str]) -> None:
     """Leave the process with the code of `reason`. Returns when the interpreter has to do it: the caller raises then.
 
-    `known` are the modules that the interpreter had before the program, `own` the folders where the user's are. One of those may
-    hold, say, an open file, which only the interpreter would close.
+    `known` are the modules that the interpreter had before the program, `own` the folders where the user's are. One
+    of those may hold, say, an open file, which only the interpreter would close.
     """
     code = _code(reason)
     if code is None or any(_file(name).startswith(own) for name in sys.modules.keys() - known):
@@ -51,7 +52,7 @@ def _file(name: str) -> str:
 
 
 def _clear(namespace: dict[str, object]) -> None:
-    """Let go of what the program's names hold, in the interpreter's order, so that files are closed and finalizers run."""
+    """Let go of what its names hold, in the interpreter's order: files are closed and finalizers run."""
     for private in (True, False):
         for name in list(namespace):
             if name != "__builtins__" and (name[:1] == "_" and name[:2] != "__") == private:

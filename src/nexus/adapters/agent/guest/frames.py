@@ -1,38 +1,44 @@
 """The agent's wire protocol: frames, the field codec, and what each message means. Shared by both ends.
 
-Frame: a 12-byte header (big-endian: magic ``NX`` + version byte, kind u8, channel u32, length u32) and a payload of at most
-64 KiB. A **channel** is one operation, numbered by the client, so that several operations share a connection.
+Frame: a 12-byte header (big-endian: magic ``NX`` + version byte, kind u8, channel u32, length u32) and a payload of
+at most 64 KiB. A **channel** is one operation, numbered by the client, so that several operations share a connection.
 
 Payloads are *fields* (`pack`/`unpack`) or, for CODE, DATA, STDOUT, STDERR, CONTENT, plain bytes.
 
 Client to agent, and the answers on the same channel. Any request may be answered by ERROR {code, message} instead.
 
-=======  ==========================================================  ================================================
-HELLO    {}                                                          WELCOME {version, boot, containment, python, ttl, ready, notes}
-SETUP    {env, ttl?: ms}; may be cut over several frames, then END   DONE {known}: whether it was set up before
-RUN      {id, timeout: ms, language, argv?, mode, env, ttl?: ms}     nothing yet; may be cut over several RUN frames
-CODE     source bytes, after RUN, any number                         nothing
-DATA     stdin bytes after RUN, file bytes after WRITE               nothing
-END      input is complete: the run starts / the file is closed      run: ACCEPTED, STDOUT and STDERR, then EXITED
-CANCEL   {id}, on a channel of its own                               DONE {known}, once everything of that run is dead
-STOP     ends the operation on this channel                          that operation's own EXITED / DONE / ERROR
-PING     {}                                                          DONE {ttl}
-EXTEND   {ttl: ms from now}; never shortens                          DONE {ttl}
-READ     {path, limit}                                               CONTENT…, then DONE {size}
-WRITE    {path, limit}, DATA…, END                                   ACCEPTED, later DONE {size}
-QUIT     {}: ends the sandbox                                        end of the stream
-=======  ==========================================================  ================================================
+HELLO
+    {}. WELCOME {version, boot, containment, python, ttl, ready, notes}.
+SETUP
+    {env, ttl?: ms}; may be cut over several frames, then END. DONE {known}: whether it was set up before.
+RUN
+    {id, timeout: ms, language, argv?, mode, env, ttl?: ms}; may be cut over several frames. Followed by CODE frames
+    with the source, DATA frames with standard input, and END, at which it starts: ACCEPTED, STDOUT and STDERR, EXITED.
+CANCEL
+    {id}, on a channel of its own. DONE {known}, once everything of that run is dead.
+STOP
+    Ends the operation on this channel: that operation's own EXITED, DONE or ERROR.
+PING, EXTEND
+    {}, or {ttl: ms from now}, which never shortens. DONE {ttl}.
+READ
+    {path, limit}. CONTENT frames, then DONE {size}.
+WRITE
+    {path, limit}. ACCEPTED; DATA frames and END follow; DONE {size}.
+QUIT
+    {}: ends the sandbox, and with it the stream.
 
-EXITED is {code, signal, timed_out, oom, stopped, stdout, stderr, us}: `code` is the program's own (0-255) unless `signal` is not 0;
-`stdout` and `stderr` count all bytes written, those beyond the cap included; at most `OUTPUT_CAP` bytes per stream are sent.
+EXITED is {code, signal, timed_out, oom, stopped, stdout, stderr, us}: `code` is the program's own (0-255) unless
+`signal` is not 0; `stdout` and `stderr` count all bytes written, those beyond the cap included; at most `OUTPUT_CAP`
+bytes per stream are sent.
 
-Promises. An agent that awaits its SETUP does nothing before it (ERROR `unready`), and heeds only the first one. Nothing runs
-before END. An execution id is claimed at END and runs at most once: a second END answers ERROR `seen`, as does an id that was
-cancelled before it came. ACCEPTED comes before any output. A connection that closes takes its runs with it. When EXITED is
-sent, every process of the run is dead. All times are durations, so clocks need not agree.
+Promises. An agent that awaits its SETUP does nothing before it (ERROR `unready`), and heeds only the first one.
+Nothing runs before END. An execution id is claimed at END and runs at most once: a second END answers ERROR `seen`,
+as does an id that was cancelled before it came. ACCEPTED comes before any output. A connection that closes takes its
+runs with it. When EXITED is sent, every process of the run is dead. All times are durations, so clocks need not
+agree.
 
-ERROR codes: `seen`, `busy` (no room for another run now; nothing happened), `unready`, `invalid`, `unsupported`, `not_found`, `too_large`, `refused`
-(a device, a FIFO, a folder, no permission), `failed`.
+ERROR codes: `seen`, `busy` (no room for another run now; nothing happened), `unready`, `invalid`, `unsupported`,
+`not_found`, `too_large`, `refused` (a device, a FIFO, a folder, no permission), `failed`.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ def _prctl(option: int, value: int) -> None:
 
 
 def set_dumpable(yes: bool) -> None:
-    """A process that is not dumpable cannot be traced, nor its memory, environment and descriptors be read, by its own uid."""
+    """Whether others of its uid may trace this process and read its memory, environment and descriptors."""
     _prctl(_PR_SET_DUMPABLE, int(yes))
 
 
@@ -80,8 +80,9 @@ def drop_capabilities() -> None:
     _prctl(_PR_SET_NO_NEW_PRIVS, 1)
 
 
-# What user code may not call: (x86_64, aarch64). Everything here either makes a kernel interface reachable that has little to do with
-# running programs and a history of holes, or looks into other processes. None where the architecture lacks the call.
+# What user code may not call: (x86_64, aarch64). Everything here either makes a kernel interface reachable that has
+# little to do with running programs and a history of holes, or looks into other processes. None where the
+# architecture lacks the call.
 _DENIED: tuple[tuple[int | None, int | None], ...] = (
     (101, 117),  # ptrace
     (103, 116),  # syslog

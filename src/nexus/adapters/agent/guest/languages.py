@@ -1,4 +1,4 @@
-"""How source text of each language becomes a program: the interpreter's arguments, and the node that waits in advance."""
+"""How source text of each language becomes a program, and the node that waits in advance."""
 
 from __future__ import annotations
 
@@ -26,14 +26,17 @@ main.paths = Module._nodeModulePaths(cwd);
 main.loaded = true;
 process.mainModule = require.cache[file] = main;
 require.main = main;
+const isModule = /import statement outside a module|Unexpected token 'export'|await is only valid/;
 try {
   main._compile(source, file);
 } catch (error) {
-  if (error instanceof SyntaxError && /import statement outside a module|Unexpected token 'export'|await is only valid/.test(error.message)) {
-    import('data:text/javascript,' + encodeURIComponent(source)).catch((e) => { process.nextTick(() => { throw e; }); });
+  if (error instanceof SyntaxError && isModule.test(error.message)) {
+    const whole = import('data:text/javascript,' + encodeURIComponent(source));
+    whole.catch((e) => { process.nextTick(() => { throw e; }); });
   } else {
+    const ours = (line) => /\[eval\]|node:internal\/process\/execution/.test(line);
     if (error && typeof error.stack === 'string')
-      error.stack = error.stack.split('\n').filter((line) => !/\[eval\]|node:internal\/process\/execution/.test(line)).join('\n');
+      error.stack = error.stack.split('\n').filter((line) => !ours(line)).join('\n');
     throw error;
   }
 }

@@ -1,7 +1,8 @@
 """The agent's start: confine itself, fork the zygote, wait for the word to go, serve.
 
-Two ways in. `local`: descriptors inherited from the launcher, and a *birth channel* on which the agent says that it is ready and waits
-until its creator has recorded it; a creator that dies before that leaves no sandbox behind. `container`: a socket in a folder of its own.
+Two ways in. `local`: descriptors inherited from the launcher, and a *birth channel* on which the agent says that it
+is ready and waits until its creator has recorded it; a creator that dies before that leaves no sandbox behind.
+`container`: a socket in a folder of its own.
 """
 
 from __future__ import annotations

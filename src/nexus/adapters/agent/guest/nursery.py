@@ -1,7 +1,7 @@
 """Every program of the sandbox: forking them ahead of time, turning them into what a run asks for, noticing their end.
 
-One child is always waiting, with its namespaces made and its mounts done, so that a run starts with none of that. Once javascript was
-used, a node waits as well; not before, since an idle one takes 40 MB.
+One child is always waiting, with its namespaces made and its mounts done, so that a run starts with none of that.
+Once javascript was used, a node waits as well; not before, since an idle one takes 40 MB.
 """
 
 from __future__ import annotations
@@ -142,6 +142,7 @@ class Nursery:
     # --- while they run ---
 
     def operation_of(self, child: Child) -> Operation | None:
+        """What the child does; None while it waits."""
         return self._children[child.slot][1]
 
     def kill(self, child: Child) -> None:
@@ -168,7 +169,7 @@ class Nursery:
         return True, child
 
     def bury(self, child: Child) -> list[int]:
-        """Clear up after a child of which nothing is alive; returns the descriptors that are no longer to be watched."""
+        """Clear up after a child of which nothing is alive; returns the descriptors not to be watched any more."""
         if child is self._spare:
             self._spare = None
         if child is self._node:

@@ -1,4 +1,4 @@
-"""Furnishing a bubblewrap sandbox from within, once, before anything of the user's runs: files, writable space, network rules.
+"""Furnishing a bubblewrap sandbox from within, before anything of the user's runs: files, writable space, network.
 
 Done here rather than by bubblewrap because it knows neither inode limits nor routing rules.
 """
@@ -16,9 +16,9 @@ def furnish(config: dict[str, object]) -> None:
     """Lay out the sandbox as `config` says; raises OSError for what the kernel refuses."""
     files = config.get("files")
     if isinstance(files, dict):
-        for path, text in files.items():
-            with open(path, "w", encoding="utf-8") as file:
-                file.write(text)
+        for path, content in files.items():
+            with open(path, "wb") as file:
+                file.write(content if isinstance(content, bytes) else content.encode())
     _writable_space(config)
     unreachable = config.get("unreachable")
     if isinstance(unreachable, list):
@@ -35,7 +35,9 @@ def _writable_space(config: dict[str, object]) -> None:
     """One size- and inode-limited file system for all that the user can write, so that the limit is one number."""
     size, home = config["disk_bytes"], str(config["home"])
     uid, gid = config["owner"], config["owner_group"]
-    assert isinstance(size, int) and isinstance(uid, int) and isinstance(gid, int)
+    assert isinstance(size, int)
+    assert isinstance(uid, int)
+    assert isinstance(gid, int)
     options = f"size={size},nr_inodes={max(1024, size // 8192)},mode=0755"
     kernel.mount("tmpfs", _DRAFT, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, options)
     for name, target, mode in (("home", home, 0o755), ("tmp", "/tmp", 0o1777), ("shm", "/dev/shm", 0o1777)):

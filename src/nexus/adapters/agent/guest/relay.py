@@ -1,4 +1,5 @@
-"""Copies its standard streams to and from the agent's socket: how a client gets there that cannot reach the socket itself.
+"""Copies its standard streams to and from the agent's socket: how a client gets there that cannot reach the socket
+itself.
 
 Given as text to a `python -c` beside the agent, hence self-contained.
 """

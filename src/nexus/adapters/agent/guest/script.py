@@ -1,10 +1,16 @@
-"""Runs Python source the way `python file` does. Also the text given to `python -c` for a fresh interpreter, hence self-contained."""
+"""Runs Python source the way `python file` does.
+
+Also the text given to `python -c` for a fresh interpreter, hence self-contained.
+"""
 
 import sys
 
 
 def run(path):  # type: ignore[no-untyped-def]
-    """Execute the file in `__main__`. What it did not catch was shown already and goes on as SystemExit or KeyboardInterrupt."""
+    """Execute the file in `__main__`.
+
+    What it did not catch was shown already when it goes on from here as SystemExit or KeyboardInterrupt.
+    """
     main = type(sys)("__main__")
     main.__dict__.update(__file__=path, __cached__=None, __builtins__=__builtins__)
     sys.modules["__main__"] = main

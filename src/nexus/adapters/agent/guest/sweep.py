@@ -43,8 +43,9 @@ def descendants(spared: int = 0) -> list[int]:
 def kill_descendants(spared: int = 0) -> None:
     """Kill and reap all below this process; returns when none of it is alive.
 
-    Stopping comes first: a stopped process holds its place under the limit of processes and forks no more, so a fork bomb stands still
-    while it is counted. Programs can continue each other, so after some rounds killing starts anyway.
+    Stopping comes first: a stopped process holds its place under the limit of processes and forks no more, so a fork
+    bomb stands still while it is counted. Programs can continue each other, so after some rounds killing starts
+    anyway.
     """
     stopped: set[int] = set()
     for _ in range(_STOP_ROUNDS):

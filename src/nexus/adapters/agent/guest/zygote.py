@@ -1,10 +1,12 @@
 """The zygote: a process forked from the agent before any client spoke to it, which forks a child for every run.
 
-It never sees a client's bytes except what one run needs, so a run finds nothing of another run in its memory. It alone signals and
-reaps runs, hence never a reused pid. Agent and zygote talk over a SEQPACKET socket: `(operation, slot, number)` and descriptors.
+It never sees a client's bytes except what one run needs, so a run finds nothing of another run in its memory. It
+alone signals and reaps runs, hence never a reused pid. Agent and zygote talk over a SEQPACKET socket: `(operation,
+slot, number)` and descriptors.
 
-A run is two processes: a small init (PID 1 of the run's own PID namespace) and the user's program below it. When the program ends, or
-the init is killed, nothing of the run is left. Where no PID namespace can be made, the init is a subreaper that hunts its descendants.
+A run is two processes: a small init (PID 1 of the run's own PID namespace) and the user's program below it. When the
+program ends, or the init is killed, nothing of the run is left. Where no PID namespace can be made, the init is a
+subreaper that hunts its descendants.
 """
 
 from __future__ import annotations
@@ -52,7 +54,8 @@ def send(control: _socket.socket, operation: int, slot: int, number: int = 0, fd
 def serve(control: _socket.socket, rules: confine.Rules) -> str | None:
     """Fork runs until the agent goes away.
 
-    Returns in a *child* alone, with the path of the python script that it is to run; the caller must then get out of the way.
+    Returns in a *child* alone, with the path of the python script that it is to run; the caller must then get out of
+    the way.
     """
     own_namespace = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC) if rules.pid_namespaces else -1
     wake_read, wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)

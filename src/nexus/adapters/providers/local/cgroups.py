@@ -1,7 +1,7 @@
-"""Control groups of one sandbox, version 1 or 2, where this process may make them: limits for all its processes together, and the freezer.
+"""Control groups of one sandbox, version 1 or 2, where this process may make them: common limits, and the freezer.
 
-Made below the caller's own groups, so whatever limits an administrator put on the caller hold for its sandboxes too. Version 2 allows
-no groups below one that holds processes: there they go beside the caller's.
+Made below the caller's own groups, so whatever limits an administrator put on the caller hold for its sandboxes too.
+Version 2 allows no groups below one that holds processes: there they go beside the caller's.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class Groups:
         return self._read("cgroup.freeze") == "1" or self._read("freezer.self_freezing") == "1"
 
     def freeze(self) -> bool:
-        """Stop every process; whether all of them did in time. One that does not stays requested, and stops when it can."""
+        """Stop every process; whether all did in time. One that does not will stop as soon as it can."""
         if not (self._write("cgroup.freeze", "1") or self._write("freezer.state", "FROZEN")):
             return False
         end = time.monotonic() + _FREEZE_SECONDS
@@ -202,7 +202,7 @@ def parents(controllers: Sequence[str] = _V1, root: Path = _ROOT, own: str | Non
 
 
 def _version_2(own: Path, root: Path) -> list[Path]:
-    """The nearest group, from the caller's parent upward, that hands controllers down and may be written; the root itself last."""
+    """The nearest group from the caller's parent upward that hands controllers down and may be written."""
     candidates = (
         [own] if own == root else [folder for folder in own.parents if folder == root or root in folder.parents]
     )

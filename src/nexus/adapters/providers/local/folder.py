@@ -127,7 +127,10 @@ class Folder:
         return True
 
     def lock_for_sandbox(self, lock: str = ALIVE) -> int:
-        """A locked descriptor for the sandbox, or its network, to inherit. Raises ProviderUnavailable while something still holds it."""
+        """A locked descriptor for the sandbox, or its network, to inherit.
+
+        Raises ProviderUnavailable while something still holds it.
+        """
         descriptor = os.open(self.path / lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         end = time.monotonic() + 5
         while True:

@@ -1,4 +1,4 @@
-"""Which parts of the host a sandbox needs to run its languages: found on the host, bound read-only at the same paths."""
+"""Which parts of the host a sandbox needs to run its languages: found there, bound read-only at the same paths."""
 
 from __future__ import annotations
 
@@ -65,12 +65,15 @@ def interpreter(path: str) -> Interpreter:
 
 
 def trees(prefixes: set[Path]) -> tuple[str, ...]:
-    """The outermost of these folders that a sandbox does not have anyway. ConfigurationError for one that would show too much."""
+    """The outermost of these folders that a sandbox does not have anyway.
+
+    ConfigurationError for one that would show too much.
+    """
     outside = {prefix for prefix in prefixes if not _in_system(prefix)}
     for prefix in outside:
         if len(prefix.parts) < 3:
             raise ConfigurationError(
-                f"An interpreter in {prefix} cannot be used: the whole of {prefix} would be seen from inside the sandbox",
+                f"An interpreter in {prefix} cannot be used: all of {prefix} would be seen from inside the sandbox",
                 hint="Use a virtual environment, or an interpreter in a folder of its own.",
             )
     return tuple(sorted(str(x) for x in outside if not any(y in x.parents for y in outside)))

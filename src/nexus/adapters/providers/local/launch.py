@@ -1,6 +1,7 @@
-"""Bringing one sandbox to life. Whatever fails or is killed on the way leaves a folder without a record and nothing that runs:
+"""Bringing one sandbox to life.
 
-the agent ends itself unless its creator, having recorded it, gives it the word to go.
+Whatever fails or is killed on the way leaves a folder without a record and nothing that runs: the agent ends itself
+unless its creator, having recorded it, gives it the word to go.
 """
 
 from __future__ import annotations
@@ -24,10 +25,10 @@ from nexus.domain.provider import SandboxSpec
 
 USER = 1000
 _FIRST_HOST_UID, _HOST_UIDS = 1_610_612_736, 1 << 28
-"""Host uids of users inside, as root: the upper end of the range that systemd keeps for containers (524288 to 1879048191)."""
+"""Host uids of users inside, as root: the upper end of what systemd keeps for containers (524288 to 1879048191)."""
 _START_SECONDS = 20.0
 _AGENT_PROCESSES = 24
-"""Processes and threads that are not the user's: the agent, its zygote, the waiting child, a waiting node with its dozen."""
+"""What is not the user's: the agent, its zygote, the waiting child, a waiting node with its dozen threads."""
 _MIB = 1024 * 1024
 _READY, _GO = b"R", b"G"
 _SHELL = 'exec "$@" >/dev/null 2>>"$LOG" </dev/null &'
@@ -64,7 +65,8 @@ def _launch(folder: Folder, spec: SandboxSpec, python: interpreters.Interpreter,
     lock = fds.keep(folder.lock_for_sandbox(), inherit=True)
     listener = fds.keep(_listen(folder), inherit=True)
     groups = cgroups.make(group_name(folder), spec.limits)
-    # Both ends: bubblewrap, should its creator die, must not die of writing to nobody, for its child would wait for it for ever.
+    # Both ends: bubblewrap, should its creator die, must not die of writing to nobody, for its child would wait for
+    # it for ever.
     info_read, info_write = fds.pipe(inherit_read=True, inherit_write=True)
     block_read, block_write = fds.pipe(inherit_read=True)
     leave_read, leave_write = fds.pipe(inherit_write=True)
@@ -84,14 +86,16 @@ def _launch(folder: Folder, spec: SandboxSpec, python: interpreters.Interpreter,
     pid = told["child-pid"]
     _write_maps(pid, folder.sandbox_id, root)
     os.write(block_write, b"1")
-    # Moving it takes the kernel milliseconds, in which bubblewrap goes on. Nothing has been forked yet that could be left outside.
+    # Moving it takes the kernel milliseconds, in which bubblewrap goes on. Nothing has been forked yet that could be
+    # left outside.
     notes += _limit(groups, spec, pid, root)
     mine.settimeout(_START_SECONDS)
     _hear(mine, bundle.BORN, folder)
     online = spec.network == "full" and network.program() is not None
     ready = -1
     if online:
-        # Not before bubblewrap has finished: both bring up the loopback device, and bubblewrap fails when it comes second.
+        # Not before bubblewrap has finished: both bring up the loopback device, and bubblewrap fails when it comes
+        # second.
         ready, ready_write = fds.pipe()
         held = fds.keep(folder.lock_for_sandbox(NETWORK))
         _spawn(network.command(pid, ready_write, leave_read), [ready_write, leave_read, held], folder)
@@ -183,7 +187,7 @@ def _write(path: str, text: str) -> None:
 
 
 def _limit(groups: cgroups.Groups, spec: SandboxSpec, pid: int, root: bool) -> list[str]:
-    """Put the sandbox into its groups; returns what to tell the user of limits that do not hold for the sandbox as a whole."""
+    """Put the sandbox into its groups; returns what to tell of limits that do not hold for it as a whole."""
     limits = spec.limits
     # Files live in memory and count as such: a full disk must not starve the programs.
     memory = None if limits.memory_mb is None else (limits.memory_mb + (limits.disk_mb or limits.memory_mb)) * _MIB
@@ -236,6 +240,7 @@ def _config(
         "disk_bytes": disk,
         "ttl": max(0, int((spec.expires_at - datetime.now(UTC)).total_seconds() * 1000)),
         "files": {
+            **bwrap.copied_files(),
             "/etc/passwd": f"root:x:0:0::/:/bin/sh\nuser:x:{USER}:{USER}::{bwrap.HOME}:/bin/bash\n",
             "/etc/group": f"root:x:0:\nuser:x:{USER}:\n",
             "/etc/hostname": "sandbox\n",

@@ -1,4 +1,4 @@
-"""Outward network for a sandbox through slirp4netns: a user-space network of its own, without the host's loopback and link-local."""
+"""Outward network for a sandbox through slirp4netns, without the host's loopback and link-local addresses."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def program() -> str | None:
 
 
 def command(pid: int, ready: int, leave: int) -> list[str]:
-    """Serve the network of process `pid`: writes to `ready` when it works, ends when the other end of `leave` is closed."""
+    """Serve the network of process `pid`: writes to `ready` when it works, ends when `leave` is closed."""
     found = program()
     assert found is not None
     return [

@@ -36,7 +36,7 @@ def start_time(pid: int) -> int:
 
 
 def kill_agent(record: Record) -> bool:
-    """SIGKILL the recorded agent if it is still that process; whether it was. Waits for bubblewrap, its parent, to notice."""
+    """SIGKILL the recorded agent, if it still is that process, and wait for bubblewrap to notice; whether it was."""
     with contextlib.ExitStack() as stack:
         agent = _handle(record.pid, stack)
         if agent is None or not is_agent(record):  # checked after the handle was taken: it can no longer become another
@@ -93,9 +93,9 @@ def is_agent(record: Record) -> bool:
 
 
 def namespace(pid: int) -> int | None:
-    """Inode of the process's PID namespace; None when it cannot be read, as of a process that refuses to be looked into."""
+    """Inode of the process's PID namespace; None when it refuses to be looked into."""
     try:
-        match = re.search(r"\d+", os.readlink(f"/proc/{pid}/ns/pid"))
+        match = re.search(r"\d+", str((_PROC / str(pid) / "ns/pid").readlink()))
     except OSError:
         return None
     return int(match[0]) if match else None
