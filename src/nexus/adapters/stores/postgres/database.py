@@ -29,6 +29,8 @@ from nexus.domain.errors import StoreUnavailable
 MAX_CONNECTIONS: Final = 10
 WAIT_SECONDS: Final = 10.0
 """How long a thread waits for others to give a connection back."""
+_QUIET: Final = 1.0
+"""Seconds that a connection is trusted to be still there after its last use."""
 _LIFETIME: Final = 1800.0
 """Seconds after which a connection is replaced: backends keep what their caches have grown to."""
 
@@ -61,6 +63,7 @@ class Link(psycopg.Connection[tuple[Any, ...]]):
     """What row-level security shows it; `schema.SCOPE` in the session."""
     epoch = 0
     opened = 0.0
+    used = 0.0
     uses = 0
 
     def write(self, statement: str, parameters: Sequence[Any]) -> psycopg.RawCursor[tuple[Any, ...]]:
@@ -72,8 +75,11 @@ class Link(psycopg.Connection[tuple[Any, ...]]):
 
         Nothing is to be read from an idle connection but the news of its end.
         """
-        if self.closed or time.monotonic() - self.opened > _LIFETIME:
+        now = time.monotonic()
+        if self.closed or now - self.opened > _LIFETIME:
             return False
+        if now - self.used < _QUIET:
+            return True
         poll = select.poll()
         poll.register(self.fileno(), select.POLLIN)
         return not poll.poll(0)
@@ -243,6 +249,7 @@ class Database:
         with self._free:
             self._used -= 1
             if link is not None and keep and not self._closed:
+                link.used = time.monotonic()
                 self._idle.append(link)
                 link = None
             self._free.notify()

@@ -55,7 +55,7 @@ class Recorder(ApplicationRecorder):
         at_once, one_by_one = _distinct(rows)
         statement = statements.append(len(events), len(snapshots), tuple(map(sql.shape, at_once)))
         with self._database.using() as link:
-            parameters = [*_event_parameters(events, link.epoch), *_more_parameters(snapshots, at_once)]
+            parameters = [*_more_parameters(snapshots, at_once), *_event_parameters(events, link.epoch)]
             try:
                 found = self._insert(link, statement, parameters, one_by_one)
             except psycopg.errors.UniqueViolation as error:
@@ -64,8 +64,9 @@ class Recorder(ApplicationRecorder):
                 raise IntegrityError(error) from None
             except (psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure) as error:
                 raise IntegrityError(error) from None
+        found.sort()
         if receipt is not None:
-            receipt.extend(moment for _, moment in found)
+            receipt.extend([moment for _, moment in found])
         return [position for position, _ in found]
 
     def _insert(
@@ -208,7 +209,9 @@ def _check(events: Sequence[EnvelopeRecord]) -> None:
 
 def _distinct(rows: Sequence[RowWrite]) -> tuple[Sequence[RowWrite], Sequence[RowWrite]]:
     """Rows for the append's own statement, which may write each row once, and those that have to come after it."""
-    keys = {(row.table, *row.key.items()) for row in rows}
+    if not rows:
+        return (), ()
+    keys = {(row.table, *row.key.values()) for row in rows}
     return (rows, ()) if len(keys) == len(rows) else ((), rows)
 
 

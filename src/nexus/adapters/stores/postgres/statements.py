@@ -57,9 +57,8 @@ FEW: Final = 8
 def append(events: int, snapshots: int, shapes: tuple[sql.Shape, ...]) -> str:
     """One statement, and so one transaction and one round trip, for events, snapshots and rows of read models.
 
-    Parameters: for each event the epoch and its `GIVEN` values (many: the epoch once, then one array per column);
-    for each snapshot and row its values. Marks are numbered, `$1`. Returns position and recorded time of each event,
-    in their order.
+    Parameters: each snapshot's values, each row's, then for each event the epoch and its `GIVEN` values (many: the
+    epoch once, then one array per column). Marks are numbered, `$1`. Returns position and time of each event.
     """
     if events <= FEW:
         places = (f"((({_XID} + %s) << {ORDINAL_BITS}) | {number}, {_MARKS})" for number in range(events))
@@ -71,10 +70,11 @@ def append(events: int, snapshots: int, shapes: tuple[sql.Shape, ...]) -> str:
             f"{_INSERT} SELECT (({_XID} + %s) << {ORDINAL_BITS}) | (place - 1), {names}"
             f" FROM unnest({arrays}) WITH ORDINALITY AS given ({names}, place)"
         )
-    parts = [f"recorded AS ({insert} RETURNING position, recorded_at)"]
-    parts += [f"snapshot_{number} AS ({SNAPSHOT})" for number in range(snapshots)]
-    parts += [f"row_{number} AS ({sql.statement(shape, '%s')})" for number, shape in enumerate(shapes)]
-    return _numbered(f"WITH {', '.join(parts)} SELECT position, recorded_at FROM recorded ORDER BY position")
+    insert += " RETURNING position, recorded_at"
+    # What stands before the INSERT is carried out in the same transaction, and costs no round trip.
+    beside = [f"snapshot_{number} AS ({SNAPSHOT})" for number in range(snapshots)]
+    beside += [f"row_{number} AS ({sql.statement(shape, '%s')})" for number, shape in enumerate(shapes)]
+    return _numbered(f"WITH {', '.join(beside)} {insert}" if beside else insert)
 
 
 @lru_cache(maxsize=512)
