@@ -60,6 +60,8 @@ COMMANDS: dict[str, str] = {
     "projections rebuild due": "rebuilt",
     "projections verify": "verified",
     "providers": "providers",
+    "template list": "templates",
+    "template show default": "name image python template_id gpu limits env_names",
     "config show": "file settings templates",
 }
 INSIDE: dict[str, str] = {
@@ -70,9 +72,10 @@ INSIDE: dict[str, str] = {
     "projections rebuild due": "name version position events quarantined",
     "projections verify": "name equal position rows quarantined difference",
     "providers": "name configured reason hint capabilities",
+    "template list": "name image python template_id gpu limits env_names",
 }
 
-ELSEWHERE = {"doctor", "completion", "replay", "audit checkpoint", "audit key", "audit dump"}
+ELSEWHERE = {"doctor", "completion", "replay", "audit checkpoint", "audit key", "audit dump", "template build"}
 """What they print has a test of its own."""
 
 
