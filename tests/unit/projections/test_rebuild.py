@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -314,6 +315,42 @@ def test_a_missing_row_and_one_too_many_are_found(lived: Fleet, name: str, table
     difference = Projector(store).verify(name).difference
     assert difference is not None
     assert (difference.table, dict(difference.key), difference.by_replay) == (table, ghost, None)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_changes_meanwhile_is_no_difference(lived: Fleet, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Events come between the replay and the comparison, and again between the two looks at one row."""
+    store = lived.store
+    sandbox_id = next(iter(lived.states))
+    lived.tell(sandbox_id, started())
+    runs = iter(range(1000))
+
+    def live_on(*_: object) -> None:
+        run = f"ex_late_{next(runs)}"
+        lived.tell(sandbox_id, run_started(run), ev.DriftObserved(kind="restarted", detail="", incarnation=run))
+        Projector(store).catch_up()
+        lived.tell(sandbox_id, run_finished(run))
+        Projector(store).catch_up()
+
+    suspects, row, looks = verifying._suspects, verifying._row, iter(range(3))
+    judged: list[object] = []
+
+    def late_suspects(*asked: Any) -> Any:
+        live_on()
+        found = suspects(*asked)
+        judged.extend(found)
+        return found
+
+    def late_row(*asked: Any) -> Any:
+        if next(looks, None) is not None:
+            live_on()
+        return row(*asked)
+
+    monkeypatch.setattr(verifying, "_suspects", late_suspects)
+    monkeypatch.setattr(verifying, "_row", late_row)
+    verdict = Projector(store).verify(name)
+    assert verdict.is_equal, str(verdict.difference)
+    assert judged
 
 
 def test_verify_leaves_nothing_behind(lived: Fleet) -> None:
