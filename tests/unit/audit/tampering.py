@@ -19,8 +19,8 @@ class Tamperer:
         for (name,) in self._db.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
             self._db.execute(f'DROP TRIGGER "{name}"')
         self.random = random.Random(seed)
-        self.rows = self._db.execute("SELECT * FROM events ORDER BY position").fetchall()
-        self.positions = [row[0] for row in self.rows]
+        self.rows: list[tuple[Any, ...]] = self._db.execute("SELECT * FROM events ORDER BY position").fetchall()
+        self.positions: list[int] = [row[0] for row in self.rows]
 
     def undo(self) -> None:
         self._db.execute("BEGIN")
