@@ -8,9 +8,11 @@ import pytest
 
 from nexus.domain import events as ev
 from nexus.domain.ports import RowWrite
-from nexus.domain.values import Operation, StopReason, to_text
+from nexus.domain.sandbox import Pending, Sandbox
+from nexus.domain.values import Operation, SandboxState, StopReason, to_text
 from nexus.projections import inline
 from nexus.projections.tables import DUE, SANDBOX_LABELS, SANDBOXES
+from nexus.projections.views import PendingView, SandboxView
 from tests.unit.domain import story
 from tests.unit.domain.story import at, given, paused, requested, run_started, started, stop_requested, stopped
 
@@ -77,6 +79,35 @@ def test_running() -> None:
 def test_paused() -> None:
     row = listed(*LIFE, story.pause_requested(), paused(remaining=300.5))
     assert (row["status"], row["remaining_seconds"], row["expires_at"]) == ("paused", 300.5, None)
+
+
+def test_every_column_follows_the_state() -> None:
+    """A state of which no two parts are alike, so that none can stand in another's column."""
+    pending = Pending(Operation.STOP, 7, at(1), "pending-holder", StopReason.EXPIRED)
+    state = Sandbox(
+        sandbox_id="sb_id", name="name", user_id="user", tenant_id="tenant", agent_id="agent", provider="provider",
+        template_id="template", ttl_seconds=1, max_age_seconds=2, network="network", limits={"memory_mb": 3},
+        labels={"label": "value"}, env_names=("env",), created_at=at(2), version=4, state=SandboxState.PAUSED,
+        attempt=5, generation=6, pending=pending, ref={"ref": 8}, incarnation="incarnation", notes=("note",),
+        started_at=at(3), last_active_at=at(4), paused_at=at(5), stopped_at=at(6), stop_reason=StopReason.LOST,
+        expires_at=at(7), remaining_seconds=9.5, last_error="error", runs=10,
+    )  # fmt: skip
+    assert row_of(inline.rows(state), SANDBOXES.name) == {
+        "sandbox_id": "sb_id", "version": 4, "name": "name", "status": "paused", "provider": "provider",
+        "template_id": "template", "user_id": "user", "agent_id": "agent", "tenant_id": "tenant",
+        "network": "network", "limits": '{"memory_mb":3}', "labels": '{"label":"value"}', "env_names": '["env"]',
+        "ttl_seconds": 1, "max_age_seconds": 2, "created_at": to_text(at(2)), "started_at": to_text(at(3)),
+        "last_active_at": to_text(at(4)), "paused_at": to_text(at(5)), "stopped_at": to_text(at(6)),
+        "stop_reason": "lost", "expires_at": to_text(at(7)), "remaining_seconds": 9.5, "notes": '["note"]',
+        "pending_operation": "stop", "pending_attempt": 7, "pending_deadline": to_text(at(1)),
+        "pending_holder": "pending-holder", "last_error": "error", "runs": 10, "open_executions": 0, "generation": 6,
+        "ref": '{"ref":8}', "incarnation": "incarnation",
+    }  # fmt: skip
+    view = SandboxView.of(state)
+    assert (view.generation, view.runs, view.incarnation, view.last_error) == (6, 10, "incarnation", "error")
+    assert view.pending == PendingView(Operation.STOP, 7, at(1), "pending-holder")
+    assert (view.started_at, view.last_active_at, view.paused_at) == (at(3), at(4), at(5))
+    assert (view.stopped_at, view.expires_at, view.created_at) == (at(6), at(7), at(2))
 
 
 @pytest.mark.parametrize("reason", StopReason)
