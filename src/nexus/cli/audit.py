@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 _COMMANDS: Final = {
     "why": ("nexus.cli.audit:why", "Tell why a sandbox is in its state."),
+    "log": ("nexus.cli.audit_log:log", "Show who did what, when, and caused by what."),
+    "export": ("nexus.cli.audit_log:export", "Write the audit log as JSON Lines, CSV or CloudEvents."),
     "seal": ("nexus.cli.audit:seal", "Seal what was recorded since the last time."),
     "verify": ("nexus.cli.audit:verify", "Check the log against its seals and checkpoints."),
     "checkpoint": ("nexus.cli.audit:checkpoint", "Sign the sealed log's head, to be kept elsewhere."),

@@ -94,6 +94,31 @@ class EventLog:
                 return found[-limit:]
             width *= 16
 
+    def each(
+        self,
+        principal: Principal,
+        *,
+        reference: str | None = None,
+        after: int = 0,
+        upto: int | None = None,
+        types: Collection[str] = (),
+    ) -> Iterator[Envelope]:
+        """One by one what `of` (with a reference) or `page` would hold, however long: after < position <= upto.
+
+        Raises at once, not at the first event.
+        """
+        _check(types)
+        if reference is None:
+            return (envelope for envelope in self._from(after, upto) if self._fits(principal, envelope, types))
+        stream = self._store.load(stream_id(self._queries.by_reference(reference, principal).sandbox_id))
+        return (
+            envelope
+            for envelope in stream
+            if after < (envelope.position or 0)
+            and (upto is None or (envelope.position or 0) <= upto)
+            and (not types or envelope.topic in types)
+        )
+
     def find(self, principal: Principal, wanted: int | str) -> Envelope:
         """By position, or by event id. `NotFound` for one of another's sandbox just as for none."""
         if isinstance(wanted, int):

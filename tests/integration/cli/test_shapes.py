@@ -30,6 +30,10 @@ EVENT = (
     "position event_id type schema_version sandbox_id stream stream_version occurred_at recorded_at actor agent_id "
     "tenant_id command correlation_id causation_id data"
 )
+ENTRY = (
+    "position event_id occurred_at recorded_at actor tenant_id agent_id command type schema_version sandbox_id "
+    "correlation_id causation_id sentence data"
+)
 REPORT = "expired taken_over runs_lost lost drifted orphans problems"
 
 COMMANDS: dict[str, str] = {
@@ -54,6 +58,7 @@ COMMANDS: dict[str, str] = {
     "worker --once": REPORT,
     "migrate": "version applied",
     "audit why box": "sandbox_id summary chain positions",
+    "audit log": "entries next_after",
     "audit seal": "sealed upto",
     "audit verify": ("intact events sealed_upto unsealed checkpoints findings more_findings cannot_be_detected"),
     "projections status": "projections",
@@ -68,6 +73,7 @@ INSIDE: dict[str, str] = {
     "sandbox list": SANDBOX,
     "sandbox logs box": EXECUTION,
     "events list": EVENT,
+    "audit log": ENTRY,
     "projections status": "name version kind position head lag quarantined",
     "projections rebuild due": "name version position events quarantined",
     "projections verify": "name equal position rows quarantined difference",
@@ -75,7 +81,16 @@ INSIDE: dict[str, str] = {
     "template list": "name image python template_id gpu limits env_names",
 }
 
-ELSEWHERE = {"doctor", "completion", "replay", "audit checkpoint", "audit key", "audit dump", "template build"}
+ELSEWHERE = {
+    "doctor",
+    "completion",
+    "replay",
+    "audit checkpoint",
+    "audit key",
+    "audit dump",
+    "audit export",
+    "template build",
+}
 """What they print has a test of its own."""
 
 
