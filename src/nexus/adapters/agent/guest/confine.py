@@ -22,6 +22,8 @@ class Rules:
         """Runs get their uid in a user namespace of their own: the agent has only one and cannot switch."""
         self.pid_namespaces = bool(config.get("pid_namespaces"))
         self.processes = _int(config, "processes", 0)
+        self.nice = _int(config, "nice", 0)
+        """How far programs stand back behind the agent, where the two share a processor with nobody else."""
         self.file_bytes = _int(config, "file_bytes", 0)
         self.data_bytes = _int(config, "data_bytes", 0)
         self.filter = kernel.system_call_filter(os.uname().machine) if config.get("filter", True) else None
@@ -85,6 +87,7 @@ def _highest_descriptor() -> int:
 def become_user(rules: Rules, fresh: bool) -> None:
     """Turn into the user, for good. `fresh`: another program follows and gets the default signal actions."""
     os.setsid()
+    os.nice(rules.nice)
     kernel.set_dumpable(True)
     _oom_first()
     _limit(resource.RLIMIT_CORE, 0)

@@ -165,7 +165,7 @@ class Nursery:
             child.gone = True
             if child.status is None and not self._rules.pid_namespaces:
                 # The init of a run was killed: what it leaves became children of PID 1.
-                sweep.kill_descendants(spared=self._zygote_pid)
+                sweep.kill_descendants(self._rules.uid, spared=self._zygote_pid)
         return True, child
 
     def bury(self, child: Child) -> list[int]:

@@ -25,7 +25,8 @@ class Watcher:
             if self._watched.get(descriptor) != events:
                 self._poller.register(descriptor, events)
                 self._watched[descriptor] = events
-        return self._poller.poll(None if seconds is None else max(0.0, seconds) * 1000 + 1)
+        # The kernel takes 24 days at most; looking again before that harms nothing.
+        return self._poller.poll(None if seconds is None else min(max(0.0, seconds), 3600.0) * 1000 + 1)
 
     def forget(self, descriptor: int) -> None:
         """To be called before a watched descriptor is closed: its number may be used again at once."""

@@ -136,7 +136,7 @@ def _init(rules: confine.Rules, fds: list[int]) -> str | None:
         if rules.pid_namespaces:
             _kill_namespace()
         else:
-            sweep.kill_descendants()
+            sweep.kill_descendants(rules.uid)
         if status >= 0:
             os.write(fds[REPORT], STATUS.pack(status))
         os._exit(0)
