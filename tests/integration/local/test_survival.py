@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from nexus.adapters.providers.local import LocalProvider, network, processes
+from nexus.adapters.providers.local import LocalProvider, cgroups, network, processes
 from nexus.adapters.providers.local.folder import Folder, Record
 from nexus.domain.errors import ProviderGone
 from nexus.domain.provider import Observed, Ref
@@ -82,7 +82,7 @@ def belonging(folder: Path) -> list[int]:
 
 
 def groups_of(sandbox: str) -> list[Path]:
-    return list(Path("/sys/fs/cgroup").glob(f"**/nexus-{sandbox}*"))
+    return [entry for parent in cgroups.parents() for entry in parent.iterdir() if sandbox in entry.name]
 
 
 def eventually(condition: Callable[[], bool], what: str) -> None:

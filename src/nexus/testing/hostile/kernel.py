@@ -125,8 +125,7 @@ held()
         "devices",
         """
 for name in ('mem', 'kmem', 'port', 'sda', 'vda', 'nvme0n1', 'loop0', 'loop-control', 'kvm', 'net/tun', 'fuse',
-'vhost-vsock',
-             'vsock', 'kmsg', 'mapper/control', 'input/event0', 'uinput', 'nvram', 'hwrng'):
+             'vhost-vsock', 'vsock', 'kmsg', 'mapper/control', 'input/event0', 'uinput', 'nvram', 'hwrng'):
     attempt(name, os.open, '/dev/' + name, os.O_RDONLY)
 attempt('tty', os.open, '/dev/tty', os.O_RDWR)
 held()
@@ -136,8 +135,8 @@ held()
         "kernel settings",
         """
 for name in ('kernel/core_pattern', 'kernel/hostname', 'kernel/modprobe', 'vm/drop_caches', 'net/ipv4/ip_forward',
-'fs/file-max',
-             'user/max_user_namespaces', 'kernel/ns_last_pid', 'vm/overcommit_memory', 'net/ipv4/ping_group_range'):
+             'fs/file-max', 'user/max_user_namespaces', 'kernel/ns_last_pid',
+             'vm/overcommit_memory', 'net/ipv4/ping_group_range'):
     path = '/proc/sys/' + name
     attempt(path, os.open, path, os.O_WRONLY)
 held()
@@ -203,9 +202,8 @@ held()
     Hostile(
         "raw and odd sockets",
         """
-for family, kind in ((socket.AF_INET, socket.SOCK_RAW), (socket.AF_PACKET, socket.SOCK_RAW), (socket.AF_VSOCK,
-socket.SOCK_STREAM),
-                     (38, 5), (31, 3), (29, 3)):
+for family, kind in ((socket.AF_INET, socket.SOCK_RAW), (socket.AF_PACKET, socket.SOCK_RAW),
+                     (socket.AF_VSOCK, socket.SOCK_STREAM), (38, 5), (31, 3), (29, 3)):
     attempt((family, kind), socket.socket, family, kind)
 held()
 """,

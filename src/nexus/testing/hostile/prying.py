@@ -66,8 +66,12 @@ held()
     Hostile(
         "descriptors that a program of the shell was not given",
         """
-for fd in /proc/self/fd/*; do n=${fd##*/}; [ $n -gt 2 ] && [ -e $fd ] && [ $n != 255 ] && [ $n != 3 ] && echo ESCAPED:
-$n; done echo held """,
+for fd in /proc/self/fd/*; do
+    n=${fd##*/}
+    case $n in 0|1|2|3|255) ;; *) [ -e $fd ] && echo ESCAPED: $n ;; esac
+done
+echo held
+""",
         language="bash",
     ),
     Hostile(
@@ -167,8 +171,7 @@ held()
     Hostile(
         "modules that shadow the agent's",
         """
-for name in ('os', 'ctypes', 'struct', 'select', 'sitecustomize', 'usercustomize', 'encodings', 'resource', 'nexus',
-'_socket'):
+for name in ('os', 'ctypes', 'struct', 'select', 'sitecustomize', 'usercustomize', 'encodings', 'resource', 'nexus'):
     open(f'/home/user/{name}.py', 'w').write('import posix; posix._exit(9)')
 held()
 """,

@@ -6,12 +6,13 @@ import os
 
 from nexus.adapters.agent.guest import frames, languages
 from nexus.adapters.agent.guest.child import Child, now
-from nexus.adapters.agent.guest.nursery import Nursery, Spec
+from nexus.adapters.agent.guest.nursery import Nursery
 from nexus.adapters.agent.guest.operation import Operation
 from nexus.adapters.agent.guest.peers import Answer, Peer
 from nexus.adapters.agent.guest.watching import Deadline, Watcher, number
 
 _MAX_OPERATIONS = 64
+_ATTEMPTS = 3
 _MAX_SEEN = 200_000
 _MAX_HEADER = 1024 * 1024
 _READ = 262144
@@ -98,12 +99,11 @@ class Desk:
             more = fields.get("env")
             env = {**self._env, **({str(k): str(v) for k, v in more.items()} if isinstance(more, dict) else {})}
             command = [str(x) for x in argv] if isinstance(argv, list) else []
-            spec: Spec = {"kind": "run", "env": env, "path": "", "limit": 0, "argv": command}
-            if self._launch(operation, spec, language, fields.get("mode") == "fresh"):
+            operation.spec = {"kind": "run", "env": env, "path": "", "limit": 0, "argv": command}
+            operation.language = language
+            if self._launch(operation):
                 operation.deadline = operation.started + timeout / 1000
                 operation.answer.fields(frames.ACCEPTED, {})
-            else:
-                del self._seen[execution]  # nothing has happened: it may be tried again
 
     def begin_file(self, kind: str, answer: Answer, fields: dict[str, object]) -> None:
         """Have a file read, or written with what is to come."""
@@ -112,17 +112,19 @@ class Desk:
             return
         path, limit = str(operation.fields.get("path", "")), number(operation.fields, "limit", 0)
         operation.input_ended = operation.kind == "read"
-        spec: Spec = {"kind": operation.kind, "env": {}, "path": path, "limit": limit, "argv": []}
-        if self._launch(operation, spec, None, False) and operation.kind == "write":
+        operation.spec = {"kind": operation.kind, "env": {}, "path": path, "limit": limit, "argv": []}
+        if self._launch(operation) and operation.kind == "write":
             operation.answer.fields(frames.ACCEPTED, {})
 
-    def _launch(self, operation: Operation, spec: Spec, language: str | None, fresh: bool) -> bool:
+    def _launch(self, operation: Operation) -> bool:
         operation.oom_before = self._oom_kills()
         operation.started = now()
+        operation.attempts += 1
+        fresh, language = operation.fields.get("mode") == "fresh", operation.language
         try:
             if language is None:
-                self.nursery.start(operation, spec)
-            elif not self.nursery.start_source(operation, spec, language, fresh):
+                self.nursery.start(operation, operation.spec)
+            elif not self.nursery.start_source(operation, operation.spec, language, fresh):
                 self._abandon(operation, "unsupported", language + " is not installed in this sandbox")
                 return False
         except OSError as error:
@@ -132,6 +134,7 @@ class Desk:
 
     def _abandon(self, operation: Operation, code: str, message: str) -> None:
         self.operations.pop(operation.answer.key, None)
+        self._seen.pop(operation.execution, None)  # nothing has happened: it may be tried again
         operation.answer.error(code, message)
 
     def _claim(self, execution: str) -> None:
@@ -201,6 +204,7 @@ class Desk:
         try:
             if operation.input:
                 sent = os.write(child.stdin, operation.input[:_READ])
+                operation.fed = True
                 del operation.input[:sent]
         except BlockingIOError:
             return
@@ -221,19 +225,30 @@ class Desk:
         """Nothing of the child is alive any more: answer once, and clear up when the zygote has let go as well."""
         operation = self.nursery.operation_of(child)
         key = next((k for k, x in self.operations.items() if x is operation), None)
+        again = False
         if operation is not None and key is not None:
-            for name in ("stdout", "stderr"):
-                for data in child.left_in(name):
-                    operation.output(name, data)
-            operation.finish(self._oom_kills())
-            del self.operations[key]
-            if child.failure:
-                self._seen.pop(operation.execution, None)  # it never started
+            # A child that waited may have been asked for while there was no room, which there is by now.
+            again = (
+                bool(child.failure) and operation.attempts < _ATTEMPTS and not operation.fed and not operation.reason
+            )
+            if not again:
+                self._answer(operation, child)
+                del self.operations[key]
         for descriptor in self.nursery.bury(child):
             self._watcher.forget(descriptor)
         child.close()
-        if operation is not None:  # not when a waiting child could not be forked: the next would fail just as well
+        if again and operation is not None:
+            self._launch(operation)
+        elif operation is not None:  # not when a waiting child could not be forked: the next would fail just as well
             self.nursery.refill()
+
+    def _answer(self, operation: Operation, child: Child) -> None:
+        for name in ("stdout", "stderr"):
+            for data in child.left_in(name):
+                operation.output(name, data)
+        operation.finish(self._oom_kills())
+        if child.failure:
+            self._seen.pop(operation.execution, None)  # it never started
 
     def _oom_kills(self) -> int:
         """How many processes of this sandbox the kernel has killed for memory."""

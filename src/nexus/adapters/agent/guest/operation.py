@@ -25,6 +25,9 @@ class Operation:
         self.code = bytearray()
         self.input = bytearray()
         self.input_ended = False
+        self.spec: dict[str, object] = {}
+        """What a process is to become for it."""
+        self.language: str | None = None
         self.child: Child | None = None
         self.started = 0.0
         self.deadline: float | None = None
@@ -33,6 +36,10 @@ class Operation:
         self.waiting: list[Answer] = []
         """Who asked for its end and hears when it is dead."""
         self.oom_before = 0
+        self.attempts = 0
+        """How often a process for it was asked for."""
+        self.fed = False
+        """Some of its input was handed on."""
         self._total = {"stdout": 0, "stderr": 0}
         self._outcome = bytearray()
 
