@@ -1,4 +1,4 @@
-"""The Docker provider against what the engine itself takes: plain exec, create and start, `rm -f`, asked over its socket.
+"""The Docker provider against what the engine itself takes: plain exec, create and start, `rm -f`, over its socket.
 
 Runs on a private engine that lives as long as the measurement, so nothing of this machine's Docker is touched.
 """
@@ -22,10 +22,10 @@ from unittest import mock
 
 sys.path.append(str(Path(__file__).parents[2]))  # the private engine is test support
 
-from bench_parts._measure import Call, Row, alone, compare
 from nexus import LocalBackend, NexusFS
 from nexus.adapters.providers.docker import DockerProvider
 from nexus.domain.provider import Limits, Ref, RunRequest, SandboxSpec, Template
+from scripts.bench_parts._measure import Call, Row, alone, compare
 from tests.support.dockerd import Engine, shared_engine
 from tests.support.dockerd_images import default_image
 
@@ -99,6 +99,8 @@ def rows() -> list[Row]:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="nexus-bench-")))
         provider = DockerProvider(engine.host, image=image, folder=folder / "agents")
         stack.callback(provider.close)
+        warm = DockerProvider(engine.host, image=image, folder=folder / "agents", pool_size=1)
+        stack.callback(warm.close)
         stack.callback(_discard_all, provider)
         raw = Raw(engine, image)
         other = raw.create("sleep", "infinity")
@@ -107,7 +109,7 @@ def rows() -> list[Row]:
         return [
             *_runs(provider, ref, raw, other),
             *_whole(engine, image, folder, raw, other),
-            *_lives(provider, raw),
+            *_lives(provider, warm, raw),
             _overrun(provider),
         ]
 
@@ -165,7 +167,7 @@ def _whole(engine: Engine, image: str, folder: Path, raw: Raw, other: str) -> It
             nx.sandbox_stop(sandbox_id)
 
 
-def _lives(provider: DockerProvider, raw: Raw) -> Iterator[Row]:
+def _lives(provider: DockerProvider, warm: DockerProvider, raw: Raw) -> Iterator[Row]:
     def create_ours() -> Callable[[], object]:
         ref = provider.ensure(spec()).ref
         return lambda: provider.destroy(ref)
@@ -175,6 +177,7 @@ def _lives(provider: DockerProvider, raw: Raw) -> Iterator[Row]:
         return lambda: raw.remove(container)
 
     yield compare("create / raw create + start", create_ours, create_theirs, 16, 1.15)
+    yield _from_the_pool(provider, warm, create_theirs)
     turns, warm_up = 16, 2
     with _stock(turns + warm_up, provider, raw) as (refs, containers):
         yield compare(
@@ -199,6 +202,24 @@ def _lives(provider: DockerProvider, raw: Raw) -> Iterator[Row]:
 
     yield compare("pause + resume / raw pause + unpause", pause_ours, pause_theirs, 12)
     raw.remove(container)
+
+
+def _from_the_pool(provider: DockerProvider, warm: DockerProvider, create_theirs: Call) -> Row:
+    """The pool is filled outside of the clock, as a worker would."""
+
+    def create_ours() -> Callable[[], object]:
+        ref = warm.ensure(spec()).ref
+
+        def clean() -> None:
+            warm.destroy(ref)
+            warm.refill(INSTALLATION)
+
+        return clean
+
+    warm.refill(INSTALLATION)
+    row = compare("create from the warm pool / raw create + start", create_ours, create_theirs, 16, 0.1)
+    provider.refill(INSTALLATION)
+    return row
 
 
 @contextmanager

@@ -23,8 +23,10 @@ import docker.errors
 
 from tests.support.dockerd import INSTALL_HINT, Engine, EngineFailed
 
-FULL = ("base-files", "bash", "dash", "coreutils", "findutils", "grep", "sed", "procps", "python3", "nodejs")
-FULL += ("python3-pandas", "python3-numpy", "util-linux")
+FULL: tuple[str, ...] = (
+    "base-files", "bash", "dash", "coreutils", "findutils", "grep", "sed", "procps", "util-linux",
+    "python3", "python3-pandas", "python3-numpy", "nodejs",
+)  # fmt: skip
 SMALL = ("base-files", "bash", "dash", "coreutils", "util-linux", "python3")
 BARE = ("base-files", "bash", "dash", "coreutils", "util-linux")
 """Without Python: what makes the provider fall back to plain exec."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
@@ -154,7 +155,7 @@ def test_an_engine_that_cannot_be_reached_concludes_nothing(remote_lab: Lab, rem
     seen = remote_lab.provider.ensure(spec)
     remote_engine.cut()
     provider, ref = remote_lab.provider, seen.ref
-    calls = {
+    calls: dict[str, Callable[[], object]] = {
         "inspect": lambda: provider.inspect(ref),
         "find": lambda: provider.find(seen.sandbox_id, remote_lab.installation),
         "owned": lambda: list(provider.owned(remote_lab.installation)),

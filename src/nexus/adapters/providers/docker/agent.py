@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-import queue
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
-from nexus.adapters.agent.bundle import container_command, relay_command
+from nexus.adapters.agent.bundle import container_command
 from nexus.adapters.agent.client import AgentLink, AgentSilent
 from nexus.adapters.agent.stream import ByteStream, connect_unix
 from nexus.adapters.providers.docker.container import (
@@ -22,12 +21,13 @@ from nexus.adapters.providers.docker.container import (
     CODE_FOLDER,
     ENVIRONMENT,
     HOME,
+    SOCKET,
     UNREACHABLE,
     agent_limits,
 )
 from nexus.adapters.providers.docker.engine import Engine
-from nexus.adapters.providers.docker.exec_stream import ExecStream
 from nexus.adapters.providers.docker.inside import NotSetUp
+from nexus.adapters.providers.docker.relay import Relay
 from nexus.domain.errors import (
     ProviderError,
     ProviderGone,
@@ -36,7 +36,6 @@ from nexus.domain.errors import (
 )
 from nexus.domain.provider import ExecutionResult, Limits, OutputSink, RunRequest
 
-SOCKET: Final = "agent.sock"
 CONNECT_SECONDS: Final = 2.0
 BOOT_SECONDS: Final = 20.0
 """How long an agent may take to come up, on a machine that is busy."""
@@ -44,11 +43,15 @@ HELLO_SECONDS: Final = 1.0
 """How long an agent that is up may take to say so: a paused container accepts connections and says nothing."""
 PATIENCE_SECONDS: Final = 3.0
 """How long the socket may take to show before it is looked for by other ways."""
+NICE: Final = 19
+"""A container's processor time is its own, so this slows nobody down; it lets the agent through a crowd of programs."""
 EXPIRY_GRACE: Final = 5.0
 """An agent lingers this long after its deadline: time enough for whoever resumes a paused sandbox to move it."""
 
 
-def agent_command(uid: int, limits: Limits, network: str) -> tuple[tuple[str, ...], dict[str, str]]:
+def agent_command(
+    uid: int, limits: Limits, network: str, lifetime: timedelta | None
+) -> tuple[tuple[str, ...], dict[str, str]]:
     """The container's first process, and its environment, for code that runs as `uid`."""
     return container_command(
         {
@@ -57,58 +60,14 @@ def agent_command(uid: int, limits: Limits, network: str) -> tuple[tuple[str, ..
             "uid": uid,
             "gid": uid,
             "code_dir": CODE_FOLDER,
+            "nice": NICE,
             "expiry_grace": int(EXPIRY_GRACE * 1000),
             "env": dict(ENVIRONMENT),
+            "ttl": None if lifetime is None else int(lifetime.total_seconds() * 1000),
             "unreachable": None if network == "none" else list(UNREACHABLE),
             **agent_limits(limits),
         }
     )
-
-
-class Relay:
-    """A byte stream to the agent's socket through a process beside it (`docker exec`): works on every engine."""
-
-    def __init__(self, engine: Engine, container_id: str) -> None:
-        self._exec = ExecStream(
-            engine,
-            container_id,
-            relay_command(f"{AGENT_FOLDER}/{SOCKET}"),
-            user="0:0",
-            doing="reach the agent in the container",
-        )
-        self._arrived: queue.Queue[bytes] = queue.Queue(maxsize=64)
-        self._closed = threading.Event()
-        threading.Thread(target=self._listen, name="nexus-docker-relay", daemon=True).start()
-
-    def _listen(self) -> None:
-        for stream, chunk in self._exec.output():
-            if stream == "stdout" and not self._pass_on(chunk):
-                return
-        self._pass_on(b"")
-
-    def _pass_on(self, chunk: bytes) -> bool:
-        while not self._closed.is_set():
-            with contextlib.suppress(queue.Full):
-                self._arrived.put(chunk, timeout=0.5)
-                return True
-        return False
-
-    def send(self, data: bytes) -> None:
-        self._exec.send(data)
-
-    def receive(self, timeout: float | None) -> bytes:
-        if self._closed.is_set():
-            raise OSError("closed")
-        try:
-            return self._arrived.get(timeout=timeout)
-        except queue.Empty:
-            raise TimeoutError from None
-
-    def close(self) -> None:
-        self._closed.set()
-        self._exec.close()
-        with contextlib.suppress(queue.Full):
-            self._arrived.put_nowait(b"")  # whoever waits hears of it
 
 
 class AgentInside:
@@ -251,6 +210,21 @@ class AgentInside:
             raise
         self._keep(link)
         return tuple(str(note)[:500] for note in notes) if isinstance(notes, list) else ()
+
+    def claim(self, env: Mapping[str, str], expires_at: datetime) -> bool:
+        """Set an agent up that is up already; False when somebody else did so before."""
+        link = AgentLink(self._stream())
+        try:
+            mine = not link.setup(env, expires_at)
+        except BaseException:
+            link.close()
+            raise
+        self._keep(link)
+        return mine
+
+    def await_birth(self) -> None:
+        """Wait until the agent is up. Raises ProviderGone when it ended instead."""
+        self._born().close()
 
     def _born(self) -> AgentLink:
         """The first connection to an agent that is starting. Raises ProviderGone when it ended instead."""

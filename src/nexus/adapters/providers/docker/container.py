@@ -24,6 +24,7 @@ ENVIRONMENT: Final[Mapping[str, str]] = {
 """What every run finds in its environment, beside what the image sets and the sandbox was given."""
 AGENT_FOLDER = "/run/nexus"
 """Where the agent's socket is, inside. User code has no way in."""
+SOCKET = "agent.sock"
 
 CODE_FOLDER = "/run/nexus-code"
 """Where the agent puts what it is given to run; user code can read its own there and change nothing."""

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
 from nexus.adapters.providers.docker import naming
 from nexus.adapters.providers.docker.containers import Seen
-from nexus.domain.errors import ProviderInvalidRequest
+from nexus.domain.errors import ProviderInvalidRequest, ProviderUnsupported
 from nexus.domain.provider import ExecutionResult, OutputSink, Ref, RunRequest
 
 PROVIDER = "docker"
@@ -49,6 +49,13 @@ class Inside(Protocol):
     def close(self) -> None: ...
 
 
+def _sandbox_id(seen: Seen) -> str:
+    """A member of the warm pool has no sandbox yet: its container's id makes one that no sandbox has."""
+    if seen.owner is not None and seen.owner.sandbox_id:
+        return seen.owner.sandbox_id
+    return f"sb_{seen.container_id[:32]}"
+
+
 @dataclass(frozen=True, slots=True)
 class Handle:
     """What a ref says: enough to reach the inside without asking the engine."""
@@ -68,7 +75,7 @@ class Handle:
         owner, labels = seen.owner, seen.labels
         return cls(
             container_id=seen.container_id,
-            sandbox_id=owner.sandbox_id if owner else "",
+            sandbox_id=_sandbox_id(seen),
             generation=owner.generation if owner else 1,
             engine_id=engine_id,
             mode=labels.get(naming.LABEL_MODE, ""),
@@ -110,3 +117,27 @@ class Handle:
                 "uid": str(self.uid),
             },
         )
+
+
+def check_request(request: RunRequest, languages: Sequence[str]) -> None:
+    """Refuse what no run can be."""
+    if (request.code is None) == (request.argv is None):
+        raise ProviderInvalidRequest("A run is either code or a command line")
+    if request.argv is not None and not request.argv:
+        raise ProviderInvalidRequest("A command line has at least one word")
+    if request.code is not None and request.language not in languages:
+        known = ", ".join(languages)
+        raise ProviderUnsupported(f"Unknown language {request.language!r}: docker runs {known}")
+
+
+def first_fetched(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """The same chunks, with the first one fetched: what is wrong with a file shows at the call."""
+    first = next(chunks, None)
+    if first is None:
+        return iter(())
+
+    def all_of_them() -> Iterator[bytes]:
+        yield first
+        yield from chunks
+
+    return all_of_them()

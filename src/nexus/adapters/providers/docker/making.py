@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import random
 import secrets
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
@@ -64,19 +67,21 @@ class Maker:
         self._shares_files: bool | None = None
 
     # --- planning --------------------------------------------------------------------------------------------------
-    def plan(self, spec: SandboxSpec) -> Plan:
-        """Decide what the container of this spec is. Raises ProviderInvalidRequest when its image is missing."""
+    def plan(self, spec: SandboxSpec, folder_prefix: str, lifetime: timedelta | None = None) -> Plan:
+        """Decide what the container of this spec is. Raises ProviderInvalidRequest when its image is missing.
+
+        With `lifetime` it ends by itself after that, unless its set-up says otherwise.
+        """
         image = image_of(spec.template, self._image)
         facts = image_facts(self._engine, image)
-        uid = self._code_uid()
+        uid, network = self._code_uid(), network_mode(spec.network, self._network)
         is_bare = facts.image_id in self._without_python
-        folder = None if is_bare else self._make_folder(naming.folder_name(spec.installation, spec.sandbox_id))
-        network = network_mode(spec.network, self._network)
-        command, env = (bare.first_command(), {}) if is_bare else agent_command(uid, spec.limits, network)
+        folder = None if is_bare else self._make_folder(folder_prefix)
+        first = (bare.first_command(), {}) if is_bare else agent_command(uid, spec.limits, network, lifetime)
         blueprint = Blueprint(
             image=image,
-            command=command,
-            env=env,
+            command=first[0],
+            env=first[1],
             limits=spec.limits,
             network=network,
             code_uid=uid,
@@ -91,6 +96,16 @@ class Maker:
             naming.LABEL_UID: str(uid),
         }
         return Plan(blueprint, facts.image_id, folder, labels)
+
+    def kind(self, spec: SandboxSpec) -> str:
+        """The same for specs whose containers are alike until they are set up; "" where they cannot wait for that."""
+        facts = image_facts(self._engine, image_of(spec.template, self._image))
+        if facts.image_id in self._without_python:
+            return ""
+        network = network_mode(spec.network, self._network)
+        command = agent_command(_FIRST_UID, spec.limits, network, None)
+        told = json.dumps([facts.image_id, network, asdict(spec.limits), command], sort_keys=True)
+        return hashlib.sha256(told.encode()).hexdigest()[:12]
 
     def _code_uid(self) -> int:
         """Never the group that opens the agent's folder."""
@@ -121,7 +136,7 @@ class Maker:
         }
         begin, pause = time.monotonic(), 0.005
         while time.monotonic() - begin < PATIENCE_SECONDS:
-            plan = self.plan(spec)
+            plan = self.plan(spec, naming.folder_name(spec.installation, spec.sandbox_id))
             made = self.start_new(name, replace(plan, labels={**plan.labels, **more}))
             seen = self._containers.look(made or name)
             if seen is not None and self._finish(seen, spec.installation, made, set_up):
@@ -200,16 +215,15 @@ class Maker:
             raise
         return True
 
-    def remove(self, container_id: str, labels: Mapping[str, str]) -> bool:
-        """End a container, with the folder of its agent."""
-        removed = self._containers.remove(container_id)
+    def remove(self, container: str, labels: Mapping[str, str]) -> bool:
+        """End a container, given by id or name, with the folder of its agent."""
+        removed = self._containers.remove(container)
         clear_folder(labels.get(naming.LABEL_FOLDER, ""))
         return removed
 
-    def clear_folders(self, installation: str, sandbox_id: str) -> None:
-        """Remove what containers of this sandbox, all gone now, left of their agents' folders."""
-        for folder in self._folder.glob(f"{naming.folder_name(installation, sandbox_id)}-*"):
-            clear_folder(str(folder))
+    def folders(self, prefix: str) -> Iterator[Path]:
+        """Agents' folders that this process can see."""
+        yield from self._folder.glob(f"{prefix}-*")
 
 
 def clear_folder(folder: str) -> None:
@@ -223,3 +237,10 @@ def clear_folder(folder: str) -> None:
         place.rmdir()
     except OSError:
         return
+
+
+def default_folder() -> Path:
+    """Where agents' sockets are for a provider that is told nothing else."""
+    import platformdirs
+
+    return Path(platformdirs.user_data_dir("nexus", appauthor=False)) / "docker"

@@ -6,7 +6,7 @@ import contextlib
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -16,11 +16,11 @@ from nexus.adapters.providers.docker.bare import Bare
 from nexus.adapters.providers.docker.containers import Containers, Seen
 from nexus.adapters.providers.docker.diagnosis import diagnose
 from nexus.adapters.providers.docker.engine import Engine
-from nexus.adapters.providers.docker.inside import PROVIDER, Handle, Inside, NotSetUp
-from nexus.adapters.providers.docker.making import Maker, clear_folder
+from nexus.adapters.providers.docker.inside import PROVIDER, Handle, Inside, NotSetUp, check_request, first_fetched
+from nexus.adapters.providers.docker.making import Maker, clear_folder, default_folder
+from nexus.adapters.providers.docker.pool import Pool, Refilled, had_no_secrets
 from nexus.domain.errors import (
     ProviderGone,
-    ProviderInvalidRequest,
     ProviderNotRunning,
     ProviderUnavailable,
     ProviderUnsupported,
@@ -30,11 +30,13 @@ from nexus.domain.provider import (
     Condition,
     ExecutionResult,
     Finding,
+    NetworkPolicy,
     Observed,
     OutputSink,
     Ref,
     RunRequest,
     SandboxSpec,
+    Template,
 )
 
 T = TypeVar("T")
@@ -60,13 +62,15 @@ class DockerProvider:
         image: str = "",
         network: str = "",
         folder: Path | None = None,
+        pool_size: int = 0,
         env: Mapping[str, str] | None = None,
     ) -> None:
         """Nothing is contacted yet.
 
         `base_url` is as in DOCKER_HOST; empty: DOCKER_HOST, the docker context, the engine's default place. `image`
         is the default template's, `network` the engine's network for sandboxes that may use one. `folder` is where
-        the agents' sockets are, private to this user.
+        the agents' sockets are, private to this user. With `pool_size` sandboxes come from the warm pool where it has
+        any; `refill` fills it.
         """
         self._engine = Engine(base_url, env)
         self._containers = Containers(self._engine)
@@ -79,6 +83,7 @@ class DockerProvider:
             network=self._network,
             folder=folder or default_folder(),
         )
+        self._pool = Pool(self._containers, self._maker, self._member, pool_size) if pool_size > 0 else None
         self._insides: dict[str, Inside] = {}
         self._lock = threading.Lock()
 
@@ -90,6 +95,7 @@ class DockerProvider:
             image=settings.docker_image,
             network=getattr(settings, "docker_network", ""),
             folder=Path(settings.data_dir) / "docker",
+            pool_size=settings.docker_pool_size,
         )
 
     @property
@@ -108,6 +114,8 @@ class DockerProvider:
     # --- lifecycle -------------------------------------------------------------------------------------------------
     def ensure(self, spec: SandboxSpec) -> Observed:
         env = {**spec.template.env, **spec.env}
+        if self._pool is not None and (taken := self._pool.take(spec, env)) is not None:
+            return self._observed(taken)
         notes: list[str] = []
 
         def set_up(seen: Seen) -> None:
@@ -174,18 +182,59 @@ class DockerProvider:
         for seen in self._containers.listing(installation, naming.name_filter(installation, sandbox_id)):
             count += self._maker.remove(seen.container_id, seen.labels)
             self._forget(seen.container_id)
-        self._maker.clear_folders(installation, sandbox_id)
+        for folder in self._maker.folders(naming.folder_name(installation, sandbox_id)):
+            clear_folder(str(folder))  # of containers that somebody removed behind our back
         return count
 
     def owned(self, installation: str) -> Iterator[Observed]:
+        """As the port says. Members of the warm pool are not orphans, unless there is no pool any more."""
         for seen in self._containers.listing(installation):
-            if seen.owner is not None and seen.owner.sandbox_id and seen.status != "removing":
+            if seen.owner is None or seen.status == "removing":
+                continue
+            if not seen.owner.pool:
                 yield self._observed(seen)
+            elif self._pool is None:
+                yield replace(self._observed(seen), notes=("left of a warm pool",))
+
+    # --- the warm pool ---------------------------------------------------------------------------------------------
+    def pooled(self, installation: str) -> Sequence[Observed]:
+        """The members of the warm pool, whoever made them."""
+        seen = self._containers.listing(installation)
+        return [self._observed(each) for each in seen if each.owner is not None and each.owner.pool]
+
+    def refill(
+        self, installation: str, template: Template | None = None, *, network: NetworkPolicy = "full"
+    ) -> Refilled:
+        """Bring the pool for sandboxes of this template to its size; for a worker to call every now and then.
+
+        Without a pool it removes what is left of one. Raises what `ensure` raises.
+        """
+        if self._pool is None:
+            idle = Pool(self._containers, self._maker, self._member, 0)
+            return Refilled(removed=idle.drain(installation))
+        template = template or Template()
+        spec = SandboxSpec(
+            sandbox_id="",
+            generation=0,
+            installation=installation,
+            name="",
+            template=template,
+            expires_at=datetime.now(UTC),
+            limits=template.limits,
+            network=network,
+        )
+        return self._pool.refill(spec)
+
+    def _member(self, seen: Seen) -> AgentInside:
+        inside = self._inside(self._handle(seen))
+        if not isinstance(inside, AgentInside):
+            raise ProviderUnsupported("A member of the pool has an agent")
+        return inside
 
     # --- inside ----------------------------------------------------------------------------------------------------
     def run(self, ref: Ref, request: RunRequest, on_output: OutputSink | None = None) -> ExecutionResult:
         handle = Handle.from_ref(ref)
-        _check(request)
+        check_request(request, CAPABILITIES.languages)
         return self._in(handle, lambda inside: inside.run(request, on_output))
 
     def cancel(self, ref: Ref, execution_id: str) -> None:
@@ -204,7 +253,7 @@ class DockerProvider:
 
     def read_file(self, ref: Ref, path: str, *, limit: int) -> Iterator[bytes]:
         handle = Handle.from_ref(ref)
-        chunks = self._in(handle, lambda inside: _started(inside.read_file(path, limit)))
+        chunks = self._in(handle, lambda inside: first_fetched(inside.read_file(path, limit)))
         yield from chunks
 
     def write_file(self, ref: Ref, path: str, chunks: Iterable[bytes], *, limit: int) -> int:
@@ -239,7 +288,7 @@ class DockerProvider:
             raise ProviderGone("The sandbox is gone")
         if not seen.restarted:
             raise ProviderUnavailable("The sandbox is still being made")
-        if seen.labels.get(naming.LABEL_SECRETS, "") != "0":
+        if seen.labels.get(naming.LABEL_SECRETS, "") != "0" and not had_no_secrets(handle.folder):
             raise ProviderNotRunning(
                 "The container was restarted behind Nexus's back: its environment variables are lost",
                 hint="Stop the sandbox and create a new one.",
@@ -320,33 +369,3 @@ class DockerProvider:
             created_at=seen.created_at,
             notes=tuple(notes),
         )
-
-
-def default_folder() -> Path:
-    """Where agents' sockets are for a provider that is told nothing else."""
-    import platformdirs
-
-    return Path(platformdirs.user_data_dir("nexus", appauthor=False)) / "docker"
-
-
-def _check(request: RunRequest) -> None:
-    if (request.code is None) == (request.argv is None):
-        raise ProviderInvalidRequest("A run is either code or a command line")
-    if request.argv is not None and not request.argv:
-        raise ProviderInvalidRequest("A command line has at least one word")
-    if request.code is not None and request.language not in CAPABILITIES.languages:
-        known = ", ".join(CAPABILITIES.languages)
-        raise ProviderUnsupported(f"Unknown language {request.language!r}: docker runs {known}")
-
-
-def _started(chunks: Iterator[bytes]) -> Iterator[bytes]:
-    """The same chunks, with the first one fetched: what is wrong with a file shows at the call."""
-    first = next(chunks, None)
-    if first is None:
-        return iter(())
-
-    def all_of_them() -> Iterator[bytes]:
-        yield first
-        yield from chunks
-
-    return all_of_them()
