@@ -15,7 +15,7 @@ from typing import Any, Final
 from rich.console import Console
 from rich.table import Table
 
-from bench_parts._measure import Kind, Row
+from scripts.bench_parts._measure import Kind, Row
 
 HERE: Final = Path(__file__).parent
 RESULTS: Final = HERE.parents[1] / "bench-results" / "latest.json"
@@ -78,7 +78,7 @@ def main() -> int:
     console = Console(width=None if sys.stdout.isatty() else 160)
     found: dict[str, list[Row]] = {}
     for part in wanted:
-        found[part] = importlib.import_module(f"bench_parts.{part}").rows()
+        found[part] = importlib.import_module(f"scripts.bench_parts.{part}").rows()
         console.print(table_of(part, found[part]), "", sep="\n")
     RESULTS.parent.mkdir(exist_ok=True)
     when = datetime.now(UTC).isoformat(timespec="seconds")

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from bench_parts._measure import Row, compare
 from nexus import LocalBackend, NexusFS
+from scripts.bench_parts._measure import Row, compare
 
 NEXUS = Path(sys.executable).parent / "nexus"
 SANDBOXES = 5

@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 from scripts.bench_parts._measure import Row, compare
@@ -80,8 +81,8 @@ def rows() -> list[Row]:
         return [
             compare(
                 f"e2b: {language} run, adapter / commands.run",
-                lambda language=language: ours(language),
-                lambda language=language: theirs(language),
+                partial(ours, language),
+                partial(theirs, language),
                 n=40,
                 bar=1.3 if language == "python" else None,
             )

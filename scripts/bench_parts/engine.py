@@ -9,9 +9,9 @@ import tempfile
 import time
 from unittest import mock
 
-from bench_parts._measure import Call, Row, compare, summary, timed
 from nexus import LocalBackend, NexusFS
 from nexus.domain.provider import ExecutionResult, OutputSink, Provider, Ref, RunRequest
+from scripts.bench_parts._measure import Call, Row, compare, summary, timed
 
 CODE = "print(1)"
 

@@ -10,9 +10,9 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from bench_parts._measure import Row, alone, compare
 from nexus.adapters.providers.local import LocalProvider, interpreters
 from nexus.domain.provider import Observed, Ref, RunRequest, SandboxSpec, Template
+from scripts.bench_parts._measure import Row, alone, compare
 
 _RUNS, _CREATES, _NODES = 60, 25, 25
 _BWRAP = (

@@ -13,9 +13,6 @@ from collections.abc import Callable
 from contextlib import ExitStack, closing
 from pathlib import Path
 
-from bench_parts._library import Box, application
-from bench_parts._measure import Row, compare, compare_speed
-from bench_parts._story import NOW, life, run
 from nexus.adapters.stores.recording import EnvelopeMapper
 from nexus.adapters.stores.sqlite import SQLiteStore
 from nexus.adapters.stores.sqlite.recorder import _INSERT, _parameters
@@ -28,6 +25,9 @@ from nexus.projections.executions import Executions
 from nexus.projections.follower import Follower
 from nexus.projections.queries import SandboxQueries
 from nexus.projections.rebuild import rebuild
+from scripts.bench_parts._library import Box, application
+from scripts.bench_parts._measure import Row, compare, compare_speed
+from scripts.bench_parts._story import NOW, life, run
 
 RAW = """
 CREATE TABLE events (
