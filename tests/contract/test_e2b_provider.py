@@ -11,7 +11,8 @@ from nexus.adapters.providers.e2b import E2BProvider
 from nexus.domain.provider import Provider, Ref
 from nexus.testing.provider_contract import ProviderContract
 from nexus.testing.provider_contract.base import OpenProvider
-from tests.support.cloud.e2b import API_KEY, E2BCloud
+from tests.support.cloud.e2b import E2BCloud
+from tests.support.cloud.e2b_control import API_KEY
 
 
 @pytest.fixture(scope="module")

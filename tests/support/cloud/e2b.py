@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import socket
 import sys
 import tempfile
 import threading
@@ -101,6 +102,7 @@ class E2BCloud:
         self.world = World(self._folder)
         self._control = ControlPlane(self.world)
         self._server: _Server | None = None
+        self._place: socket.socket | None = None
         self._stopped = threading.Event()
         self._reaper = threading.Thread(target=self._reap, name="loopback-e2b-reaper", daemon=True)
         self.port = 0
@@ -118,6 +120,9 @@ class E2BCloud:
     # --- what a test does ------------------------------------------------------------------------------------------
     def start(self) -> None:
         """Listen, on the same port as before if there was one."""
+        if self._place is not None:
+            self._place.close()
+            self._place = None
         self._server = _Server(self, self.port)
         self.port = self._server.server_address[1]
         threading.Thread(target=self._server.serve_forever, args=(0.02,), name="loopback-e2b", daemon=True).start()
@@ -128,6 +133,10 @@ class E2BCloud:
         if server is not None:
             server.shutdown()
             server.server_close()
+            # Bound but not listening: connections are refused, and nobody else is given the port meanwhile.
+            self._place = socket.socket()
+            self._place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            self._place.bind(("127.0.0.1", self.port))
             for connection in list(server.connections):
                 connection.reset()
 
@@ -135,7 +144,9 @@ class E2BCloud:
         self.plan.clear()
         self._stopped.set()
         self.stop()
-        self.world.close()
+        if self._place is not None:
+            self._place.close()
+        self.world.clear()
         self._reaper.join(10)
         shutil.rmtree(self._folder, ignore_errors=True)
 
@@ -153,9 +164,22 @@ class E2BCloud:
             "no_proxy": "127.0.0.1",
         }
 
+    @property
+    def connections(self) -> int:
+        """How many connections clients hold open."""
+        return len(self._server.connections) if self._server else 0
+
     def vanish(self, sandbox_id: str) -> None:
         """Delete it behind everyone's back."""
         self.world.kill(sandbox_id)
+
+    def restore(self) -> None:
+        """As it was at first: serving, no faults, no sandboxes, no keys."""
+        self.plan.clear()
+        self.plan.hits.clear()
+        if self._server is None:
+            self.start()
+        self.world.clear()
 
     def sandboxes(self) -> list[CloudSandbox]:
         self.world.expire()
@@ -202,7 +226,9 @@ class E2BCloud:
         if connection.headers.get("X-Access-Token") != sandbox.token:
             raise refusal(401, "Invalid access token")
         if operation == "start":
-            self.users.append(connection.headers.get("Authorization", ""))
+            self.users.append(user_of(connection))
+        if operation == "read" and self.plan.take("read", (Fault.ANSWER_LOST,)):
+            raise Dropped
         envd = Envd(connection, sandbox, self.world.kill, self._take)
         try:
             serve(envd)

@@ -28,6 +28,12 @@ WRITE = (
 )
 
 
+def user_of(connection: Connection) -> str:
+    """As whom a request is to be carried out; "" is the template's own user."""
+    _, _, credentials = connection.headers.get("Authorization", "").partition(" ")
+    return base64.b64decode(credentials).decode().rstrip(":")
+
+
 class Stream:
     """One process stream to one client; when the client goes away the process does not notice."""
 
@@ -59,11 +65,10 @@ class Envd:
     def start(self) -> None:
         """`process.Process/Start`: a server stream of start, data and end events."""
         request = self.connection.envelope()
-        _, _, user = self.connection.headers.get("Authorization", "").partition(" ")
         try:
             process = self.sandbox.start(
                 request["process"],
-                user=base64.b64decode(user).decode().rstrip(":"),
+                user=user_of(self.connection),
                 stdin=request.get("stdin", True),
             )
         except (ProcessLookupError, FileNotFoundError) as error:

@@ -110,8 +110,15 @@ class World:
         self.lock = threading.RLock()
         self.sandboxes: dict[str, CloudSandbox] = {}
         self.keys: dict[str, KeyUse] = {}
+        self.clear()
+
+    def clear(self) -> None:
+        """End everything, forget every key, take back every setting."""
+        for sandbox_id in list(self.sandboxes):
+            self.kill(sandbox_id)
+        self.keys.clear()
         self.honour_keys = True
-        """False: the service has forgotten every key that it ever saw."""
+        """False: the service forgets every key as soon as it has seen it."""
         self.max_timeout = 86_400
         self.page_size = 100
 
@@ -166,7 +173,3 @@ class World:
                 self.pause(sandbox)
             else:
                 self.kill(sandbox.id)
-
-    def close(self) -> None:
-        for sandbox_id in list(self.sandboxes):
-            self.kill(sandbox_id)

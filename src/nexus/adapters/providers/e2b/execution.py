@@ -25,8 +25,14 @@ from nexus.domain.provider import OUTPUT_CAP, ExecutionResult, OutputSink, RunRe
 if TYPE_CHECKING:
     from e2b import Sandbox
 
-_SLAY: Final = 10.0
-"""Seconds in which the guest has killed everything, or given up."""
+_SLAY: Final = 7.0
+"""Seconds in which the guest has killed everything, or given up (which it does after five)."""
+
+_OPENING: Final = 5.0
+"""Seconds at least to open a stream: the SDK tries several times to connect."""
+
+_OPENED: Final = ""
+"""What the listener is told when the stream is open."""
 
 _SIGKILL: Final = 9
 
@@ -68,15 +74,16 @@ class Execution:
         self._begun = False
         self._kept: dict[Stream, bytearray] = {"stdout": bytearray(), "stderr": bytearray()}
         self._start = time.monotonic()
-        self._deadline = self._start + request.timeout + patience
 
     def run(self) -> ExecutionResult:
         try:
             end = self._to_the_end()
         except Refused as refused:
             raise refused.error from refused.error.__cause__
+        except ProviderOutcomeUnknown:
+            raise  # the sandbox is gone, or out of reach
         except BaseException:
-            # Whatever it is, nobody listens any more: what was started must not go on.
+            # The caller leaves, and nobody listens any more: what was started must not go on.
             cancel(self._sandbox, self._order.token)
             raise
         if end.left:
@@ -101,11 +108,15 @@ class Execution:
         pieces: queue.SimpleQueue[str | Exception] = queue.SimpleQueue()
         # In a thread of its own: the SDK waits without noticing Ctrl-C, and without a deadline of ours.
         threading.Thread(target=self._pull, args=(line, env, pieces), name="nexus-e2b-run", daemon=True).start()
+        deadline = time.monotonic() + max(self._patience, _OPENING)
         while True:
             try:
-                piece = pieces.get(timeout=max(0.0, self._deadline - time.monotonic()))
+                piece = pieces.get(timeout=max(0.0, deadline - time.monotonic()))
             except queue.Empty:
-                raise Broken("the sandbox has fallen silent") from None
+                raise Broken("the sandbox is silent") from None
+            if piece == _OPENED:
+                deadline = time.monotonic() + self._request.timeout + self._patience
+                continue
             if isinstance(piece, Exception):
                 raise piece if isinstance(piece, Refused) else Broken from piece
             if (end := self._hear(piece)) is not None:
@@ -124,6 +135,7 @@ class Execution:
                 timeout=self._request.timeout + 2 * self._patience + _SLAY,
                 retain_output=False,
             )
+            pieces.put(_OPENED)
             for out, err, _ in handle:
                 if out:
                     pieces.put(out)
@@ -165,8 +177,10 @@ class Execution:
                         cancel(self._sandbox, self._order.token)
                         return End(_SIGKILL, False, False, 0, 0, time.monotonic() - self._start, 0)
                     case Word():
+                        cancel(self._sandbox, self._order.token)
                         raise self._unknown("its keeper is dead")
         except Garbled as garbled:
+            cancel(self._sandbox, self._order.token)
             raise self._unknown(f"its keeper speaks nonsense: {garbled}") from garbled
         return None
 
@@ -189,7 +203,6 @@ class Execution:
         if not self._begun and isinstance(cause, Exception) and not arrived(cause):
             raise Refused(self._explained(translate(cause, "start a run", changes=False))) from cause
         until = time.monotonic() + self._patience
-        self._deadline = max(self._deadline, until)
         pause = 0.02
         while True:
             try:
@@ -203,7 +216,8 @@ class Execution:
                 raise
             except (Broken, ProviderError) as error:
                 if isinstance(error, ProviderOutcomeUnknown) or time.monotonic() + pause > until:
-                    raise self._unknown("the connection broke and could not be restored") from (cause or error)
+                    last = error.__cause__ if isinstance(error, Broken) else error
+                    raise self._unknown(f"the connection broke and could not be restored: {last}") from (cause or error)
             time.sleep(pause)
             pause = min(2 * pause, 2.0)
 
@@ -258,5 +272,5 @@ def _left(sandbox: Sandbox, token: str, user: str | None) -> int:
                 left = frame.left
 
     line = guest.command("cancel", token)
-    sandbox.commands.run(line, user=user, on_stdout=hear, timeout=2 * _SLAY, retain_output=False)
+    sandbox.commands.run(line, user=user, on_stdout=hear, timeout=_SLAY, retain_output=False)
     return left

@@ -66,7 +66,7 @@ def translate(error: Exception, what: str, *, changes: bool) -> ProviderError:
         case httpx.ConnectError() | httpx.ConnectTimeout():
             return ProviderUnavailable(say("cannot be reached; nothing was done"))
         case e2b.TimeoutException():
-            return _unsure(say("no answer"), changes)
+            return _unsure(say("no answer"), changes and arrived(error))
     status = _status(error)
     if status is not None:
         return _by_status(status, say, changes)
@@ -75,12 +75,15 @@ def translate(error: Exception, what: str, *, changes: bool) -> ProviderError:
 
 def arrived(error: Exception) -> bool:
     """Whether a request that ended in this error may have reached its goal all the same."""
+    import httpx
     from connectrpc.errors import ConnectError
 
     import e2b
 
     seen: BaseException | None = error
     while seen is not None:
+        if isinstance(seen, httpx.TransportError):
+            return not isinstance(seen, httpx.ConnectError | httpx.ConnectTimeout)
         if isinstance(seen, ConnectError) and seen.__cause__ is not None:
             # Of its transport's errors only a plain ConnectionError means that nothing was sent (pyqwest 0.12).
             return type(seen.__cause__) is not ConnectionError

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import queue
 import tempfile
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING, Final
@@ -22,13 +24,17 @@ if TYPE_CHECKING:
     from nexus.adapters.providers.e2b.execution import WhySilent
 
 _IN_MEMORY: Final = 4 * 1024 * 1024
+_SLOWEST: Final = 256 * 1024
+"""Bytes per second below which a transfer counts as broken."""
 
 
-def read(sandbox: Sandbox, path: str, limit: int, why_silent: WhySilent) -> Iterator[bytes]:
-    """The file in chunks, as they arrive."""
+def read(sandbox: Sandbox, path: str, limit: int, seconds: float, why_silent: WhySilent) -> Iterator[bytes]:
+    """The file in chunks, as they arrive; the whole has to arrive in `seconds`, and more for a large `limit`."""
     total = 0
     try:
-        with sandbox.files.read(path, format="stream") as stream:
+        # Without a deadline of its own the SDK would wait a minute for each chunk.
+        patience = seconds + limit / _SLOWEST
+        with sandbox.files.read(path, format="stream", request_timeout=patience) as stream:
             for chunk in stream:
                 total += len(chunk)
                 if total > limit:
@@ -54,11 +60,32 @@ def collected(path: str, chunks: Iterable[bytes], limit: int) -> Iterator[tuple[
         yield source, size
 
 
-def write(sandbox: Sandbox, path: str, source: IO[bytes], why_silent: WhySilent) -> None:
+def write(sandbox: Sandbox, path: str, source: IO[bytes], size: int, seconds: float, why_silent: WhySilent) -> None:
+    """Write what `source` holds; like `read` it takes as long as its size allows."""
+    patience = seconds + size / _SLOWEST
+    ended: queue.SimpleQueue[Exception | None] = queue.SimpleQueue()
+
+    def upload() -> None:
+        try:
+            # Not as a form, which would carry the name in a header where not every name fits.
+            data = source.read() if size <= _IN_MEMORY else iter(lambda: source.read(64 * 1024), b"")
+            sandbox.files.write(path, data, use_octet_stream=True, request_timeout=patience)
+        except Exception as error:  # noqa: BLE001 - handed to the thread that waits
+            ended.put(error)
+        else:
+            ended.put(None)
+
+    if size <= _IN_MEMORY:
+        upload()
+    else:
+        # The SDK sends what it streams without any deadline.
+        threading.Thread(target=upload, name="nexus-e2b-upload", daemon=True).start()
+    error: Exception | None
     try:
-        # Not as a form, which would carry the name in a header where not every name fits.
-        sandbox.files.write(path, iter(lambda: source.read(64 * 1024), b""), use_octet_stream=True)
-    except Exception as error:
+        error = ended.get(timeout=2 * patience)
+    except queue.Empty:
+        error = TimeoutError("the upload stands still")
+    if error is not None:
         raise _explained(error, path, "write a file", why_silent, changes=True) from error
 
 

@@ -63,8 +63,9 @@ my ($begin, $child, $spool, $cancelled, %from);
 
 sub start {
     my ($stdin, @command) = @_;
-    send_out("nexus $id\n");
-    unless (claim("pid", $$)) { send_out("d\n"); exit }
+    my $mine = claim("pid", $$);
+    send_out("nexus $id\n");    # not sooner: who has heard of us may rely on the id being taken
+    unless ($mine) { send_out("d\n"); exit }
     open $spool, ">:raw", "$dir/frames" or die "nexus: $dir: $!\n";
     syscall $prctl, 36, 1, 0, 0, 0 if $prctl;    # PR_SET_CHILD_SUBREAPER: daemons become our children
     my $input;
@@ -122,8 +123,7 @@ sub members {
 
 # Kills them until there are none; returns how many cannot be killed (another user's).
 sub slay {
-    my ($keeper, $reap) = @_;
-    my $until = now() + 5;
+    my ($keeper, $until, $reap) = @_;
     my @left;
     while (@left = members($keeper)) {
         kill "STOP", @left;    # first all stand still, or a fork bomb outruns us
@@ -185,7 +185,7 @@ sub run {
         my $rest = $begin + $seconds - now();
         $late = 1 if $rest <= 0;
         if ($late or $cancelled) {
-            $left = slay($$, $reap);
+            $left = slay($$, now() + 5, $reap);
             last;
         }
         $pump->($rest < 0.1 ? $rest : 0.1);
@@ -201,10 +201,12 @@ sub follow {
     my ($offset) = @_;
     return send_out("n\n") if claim("refused", "") or -e "$dir/refused";
     my $until = now() + 5;
-    my $said;
-    until (grep { open $said, "<:raw", $_ } "$dir/frames", map { shelf($_) . "/$id" } 0, 1) {
+    my ($said, $path);
+    until ($said) {
         return send_out("k\n") if now() > $until;    # killed at birth, or long over
-        select undef, undef, undef, 0.01;
+        ($path) = grep { -e $_ } "$dir/frames", map { shelf($_) . "/$id" } 0, 1;
+        undef $said unless $path and open $said, "<:raw", $path;
+        select undef, undef, undef, 0.01 unless $said;
     }
     sysseek $said, $offset, 0;
     while (1) {
@@ -224,8 +226,8 @@ sub cancel {
     my $pid   = slurp("$dir/pid");
     my $lives = sub { index(slurp("/proc/$pid/cmdline"), $id) >= 0 and slurp("/proc/$pid/stat") !~ /\) Z/ };
     kill "TERM", $pid if $lives->();
-    select undef, undef, undef, 0.01 while $lives->() and now() < $until;
-    my $left = slay($lives->() ? $pid : -1, sub { });
+    select undef, undef, undef, 0.01 while $lives->() and now() < $until - 1;
+    my $left = slay($lives->() ? $pid : -1, $until, sub { });
     kill "KILL", $pid if $lives->();
     send_out("c$left\n");
 }

@@ -89,12 +89,13 @@ class E2BProvider:
                 "E2B API key required", hint="Set E2B_API_KEY; https://e2b.dev/dashboard?tab=keys shows your keys."
             )
         self._template = template_id or None
+        # The SDK waits twice as long as it is told: its transport adds the read and the write time-out.
+        self._seconds = request_timeout / 2
         self._patience = patience
         given = {"domain": domain, "api_url": api_url, "sandbox_url": sandbox_url}
         self._control = Control(
             api_key=api_key,
-            # The SDK waits twice as long as it is told (its transport adds the read and the write time-out).
-            request_timeout=request_timeout / 2,
+            request_timeout=self._seconds,
             **{name: value for name, value in given.items() if value},
         )
 
@@ -244,13 +245,14 @@ class E2BProvider:
     # --- files -----------------------------------------------------------------------------------------------------
     def read_file(self, ref: Ref, path: str, *, limit: int) -> Iterator[bytes]:
         e2b_id = _id(ref)
-        return files.read(self._control.handle(e2b_id), path, limit, lambda: self._control.why_silent(e2b_id))
+        sandbox = self._control.handle(e2b_id)
+        return files.read(sandbox, path, limit, self._seconds, lambda: self._control.why_silent(e2b_id))
 
     def write_file(self, ref: Ref, path: str, chunks: Iterable[bytes], *, limit: int) -> int:
         e2b_id = _id(ref)
         with files.collected(path, chunks, limit) as (source, size):
             sandbox = self._control.handle(e2b_id)
-            files.write(sandbox, path, source, lambda: self._control.why_silent(e2b_id))
+            files.write(sandbox, path, source, size, self._seconds, lambda: self._control.why_silent(e2b_id))
         return size
 
     # --- the rest --------------------------------------------------------------------------------------------------
