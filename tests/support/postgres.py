@@ -101,8 +101,10 @@ class TestDatabase:
 class Server:
     """One server, under a folder of its own."""
 
-    def __init__(self, **settings: Any) -> None:
+    def __init__(self, within: Sequence[str] = (), **settings: Any) -> None:
+        """`within` is a command that runs its arguments, the server's, in other surroundings."""
         self.folder = Path(tempfile.mkdtemp(prefix="nexus-pg-"))
+        self._within = within
         self._settings = {**_SETTINGS, **settings}
         self._process: subprocess.Popen[bytes] | None = None
         try:
@@ -117,7 +119,7 @@ class Server:
 
     def _initialise(self) -> None:
         command = [str(programs() / "initdb"), "-D", str(self.data), "-U", SUPERUSER, "--auth=trust", "--no-sync"]
-        command += ["--encoding=UTF8", "--locale=C"]
+        command += ["--encoding=UTF8", "--locale=C", f"--waldir={self.folder / 'wal'}"]
         done = subprocess.run([*_as_ordinary_user(), *command], capture_output=True, text=True, cwd="/", check=False)
         if done.returncode != 0:
             raise ServerFailed(f"initdb failed:\n{done.stdout}{done.stderr}")
@@ -153,7 +155,8 @@ class Server:
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
-                [*_as_ordinary_user(), str(programs() / "postgres"), "-D", str(self.data), *options],
+                [*self._within, *_as_ordinary_user(), str(programs() / "postgres"), "-D", str(self.data), *options],
+                env={**os.environ, "NEXUS_PG_DATA": str(self.data)},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -222,6 +225,27 @@ def private_server(**settings: Any) -> Iterator[Server]:
         yield server
     finally:
         server.remove()
+
+
+@contextmanager
+def small_server(megabytes: int, **settings: Any) -> Iterator[Server]:
+    """A server whose disk is that small: memory of its own, mounted where nobody else sees it.
+
+    Its write-ahead log lies elsewhere: a server that cannot write that stops altogether.
+    """
+    user = pwd.getpwnam("postgres") if os.geteuid() == 0 else pwd.getpwuid(os.geteuid())
+    alone = ["unshare", "--mount", "--propagation", "private"]
+    if os.geteuid() != 0:
+        alone += ["--user", "--map-current-user", "--keep-caps"]
+    options = f"size={megabytes}m,mode=0700,uid={user.pw_uid},gid={user.pw_gid}"
+    script = f"""
+        cp -a "$NEXUS_PG_DATA" "$NEXUS_PG_DATA.copy"
+        mount -t tmpfs -o {options} tmpfs "$NEXUS_PG_DATA"
+        cp -a "$NEXUS_PG_DATA.copy/." "$NEXUS_PG_DATA"
+        exec "$@"
+    """
+    with private_server(within=[*alone, "sh", "-ec", script, "sh"], **settings) as server:
+        yield server
 
 
 @contextmanager

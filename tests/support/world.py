@@ -72,13 +72,16 @@ class TestClock:
 class World:
     """One installation: `engine()` makes as many engines on it as a test has workers."""
 
-    def __init__(self, folder: Path, capabilities: Capabilities | None = None) -> None:
+    def __init__(
+        self, folder: Path, capabilities: Capabilities | None = None, *, store: EventStore | None = None
+    ) -> None:
+        """`store` is that of another database than the embedded one."""
         self.folder = folder
         self.cloud = FakeCloud()
         self.liveness = TestLiveness()
         self.clock = TestClock()
         self.capabilities = capabilities
-        self.store = ShiftedStore(SQLiteStore(folder / "nexus.db"))
+        self.store = ShiftedStore(store or SQLiteStore(folder / "nexus.db"))
         self.engine = self.worker("worker-1")
 
     def worker(self, name: str, **more: Any) -> Engine:

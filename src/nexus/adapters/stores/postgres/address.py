@@ -49,6 +49,8 @@ class Address:
             given = conninfo_to_dict(url)
         except psycopg.ProgrammingError:
             raise ConfigurationError("NEXUS_DATABASE_URL cannot be understood", hint=_HINT) from None
+        if re.fullmatch(r"[0-9,]*", str(given.get("port") or "")) is None:
+            raise ConfigurationError("NEXUS_DATABASE_URL cannot be understood: its port is no number", hint=_HINT)
         self._secrets = [str(given[name]) for name in ("password", "sslpassword") if given.get(name)]
         settings = " ".join(f"-c {name}={value}" for name, value in _SESSION.items())
         self._parameters = {**_DEFAULTS, **given, "options": f"{settings} {given.get('options') or ''}".strip()}
