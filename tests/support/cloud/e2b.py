@@ -26,7 +26,7 @@ from typing import Any
 
 from tests.support.cloud.common import Fault, FaultPlan
 from tests.support.cloud.e2b_control import API_KEY, ControlPlane, Request
-from tests.support.cloud.e2b_envd import Envd
+from tests.support.cloud.e2b_envd import Envd, user_of
 from tests.support.cloud.e2b_http import Answer, Connection, Dropped, refusal
 from tests.support.cloud.e2b_world import CloudSandbox, World
 
