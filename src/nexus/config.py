@@ -61,6 +61,7 @@ SETTINGS: Final[tuple[Setting, ...]] = (
     _setting("modal_app_name", str, "nexus", "Modal app that holds the sandboxes"),
 )
 _BY_NAME: Final = {setting.name: setting for setting in SETTINGS}
+_HIGHEST_PRICE: Final = 1_000_000
 _TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off", "")
 
 
@@ -72,6 +73,8 @@ class Settings:
     sources: Mapping[str, str]
     templates: Mapping[str, Template] = field(default_factory=dict)
     file: Path | None = None
+    prices: Mapping[str, float] = field(default_factory=dict)
+    """Provider → price of an active hour, in whatever currency the user thinks in; `nexus usage` reckons with it."""
 
     def __getattr__(self, name: str) -> Any:
         try:
@@ -135,7 +138,7 @@ def load(env: Mapping[str, str] | None = None, file: Path | None = None, **overr
     """
     env = os.environ if env is None else env
     path = file or (Path(env["NEXUS_CONFIG"]) if env.get("NEXUS_CONFIG") else default_config_file())
-    table, templates = _read_file(path, required=file is not None or bool(env.get("NEXUS_CONFIG")))
+    table, templates, prices = _read_file(path, required=file is not None or bool(env.get("NEXUS_CONFIG")))
     values: dict[str, Any] = {}
     sources: dict[str, str] = {}
     for setting in SETTINGS:
@@ -157,7 +160,8 @@ def load(env: Mapping[str, str] | None = None, file: Path | None = None, **overr
     if not values["user"]:
         values["user"] = _os_user()
     _check(values)
-    return Settings(values=values, sources=sources, templates=templates, file=path if path.is_file() else None)
+    file = path if path.is_file() else None
+    return Settings(values=values, sources=sources, templates=templates, file=file, prices=prices)
 
 
 def _os_user() -> str:
@@ -207,23 +211,43 @@ def _from_toml(setting: Setting, value: Any, path: Path) -> Any:
     return setting.kind(value)
 
 
-def _read_file(path: Path, *, required: bool) -> tuple[dict[str, Any], dict[str, Template]]:
+def _read_file(path: Path, *, required: bool) -> tuple[dict[str, Any], dict[str, Template], dict[str, float]]:
     try:
         with path.open("rb") as handle:
             table = tomllib.load(handle)
     except FileNotFoundError:
         if required:
             raise ConfigurationError(f"There is no configuration file {path}") from None
-        return {}, {}
+        return {}, {}, {}
     except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"The configuration file {path} cannot be read: {error}") from None
-    templates = {name: _template(name, value, path) for name, value in table.pop("templates", {}).items()}
+    templates = {name: _template(name, value, path) for name, value in _pop_table(table, "templates", path).items()}
+    prices = {name: _price(name, value, path) for name, value in _pop_table(table, "prices", path).items()}
     unknown = sorted(set(table) - set(_BY_NAME))
     if unknown:
         raise ConfigurationError(
             f"Unknown setting {shown(unknown[0])} in {path}", hint="`nexus config show` lists the settings."
         )
-    return table, templates
+    return table, templates, prices
+
+
+def _pop_table(table: dict[str, Any], name: str, path: Path) -> dict[str, Any]:
+    found = table.pop(name, {})
+    if not isinstance(found, dict):
+        raise ConfigurationError(f"{name} in {path} must be a table", hint=f"Write [{name}] on a line of its own.")
+    return found
+
+
+def _price(provider: str, value: Any, path: Path) -> float:
+    try:
+        identifier(provider, "provider name")
+    except InvalidInput as error:
+        raise ConfigurationError(f"Price of {shown(provider)} in {path}: {error}") from None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= _HIGHEST_PRICE:
+        raise ConfigurationError(
+            f"The price of {shown(provider)} in {path} is not one", hint="Give a price per active hour, such as 0.10."
+        )
+    return float(value)
 
 
 def _template(name: str, value: Any, path: Path) -> Template:

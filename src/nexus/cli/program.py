@@ -31,6 +31,7 @@ _COMMANDS: Final = {
     "events": ("nexus.cli.events:events", "Read the history of sandboxes."),
     "replay": ("nexus.cli.replay:replay", "Show a sandbox's life again, event by event."),
     "audit": ("nexus.cli.audit:audit", "Tell why, and prove that nobody touched the history."),
+    "usage": ("nexus.cli.usage:usage", "Show time used, runs, outcomes and estimated cost."),
     "reconcile": ("nexus.cli.operation:reconcile", "Make resources and live sandboxes the same set again."),
     "worker": ("nexus.cli.operation:worker", "Expire, recover and reconcile until told to stop."),
     "migrate": ("nexus.cli.migrate:migrate", "Bring a Postgres store up to date."),

@@ -37,6 +37,7 @@ def show(session: Session) -> None:
                 "file": None if settings.file is None else str(settings.file),
                 "settings": {setting.name: _as_dict(setting, settings) for setting in SETTINGS},
                 "templates": sorted(settings.templates),
+                "prices": dict(settings.prices),
             }
         )
         return
@@ -47,6 +48,9 @@ def show(session: Session) -> None:
     session.output.table(["SETTING", "VALUE", "FROM", "VARIABLE"], rows)
     if settings.templates:
         session.output.line(f"Templates: {', '.join(sorted(settings.templates))}")
+    if settings.prices:
+        priced = (f"{provider} {price:g}" for provider, price in settings.prices.items())
+        session.output.line(f"Prices of an active hour: {', '.join(priced)}")
     if settings.file is None:
         from nexus.config import default_config_file
 

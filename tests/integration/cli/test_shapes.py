@@ -34,6 +34,7 @@ ENTRY = (
     "position event_id occurred_at recorded_at actor tenant_id agent_id command type schema_version sandbox_id "
     "correlation_id causation_id sentence data"
 )
+USAGE = "sandboxes active_seconds paused_seconds runs succeeded failed timed_out lost running cost unpriced"
 REPORT = "expired taken_over runs_lost lost drifted orphans problems"
 
 COMMANDS: dict[str, str] = {
@@ -67,13 +68,15 @@ COMMANDS: dict[str, str] = {
     "providers": "providers",
     "template list": "templates",
     "template show default": "name image python template_id gpu limits env_names",
-    "config show": "file settings templates",
+    "config show": "file settings templates prices",
+    "usage": "by since until usage total unreadable",
 }
 INSIDE: dict[str, str] = {
     "sandbox list": SANDBOX,
     "sandbox logs box": EXECUTION,
     "events list": EVENT,
     "audit log": ENTRY,
+    "usage": f"key {USAGE}",
     "projections status": "name version kind position head lag quarantined",
     "projections rebuild due": "name version position events quarantined",
     "projections verify": "name equal position rows quarantined difference",
@@ -107,7 +110,7 @@ def test_keys(nexus: Console, command: str) -> None:
     told = asked(nexus, command)
     assert list(told) == COMMANDS[command].split()
     if command in INSIDE:
-        (entries,) = [value for value in told.values() if isinstance(value, list)]
+        entries = next(value for value in told.values() if isinstance(value, list))
         assert entries
         assert {tuple(entry) for entry in entries} == {tuple(INSIDE[command].split())}
 

@@ -47,9 +47,23 @@ def test_templates(tmp_path: Path) -> None:
     assert found.template("other:2").image == "other:2"
 
 
+def test_prices(tmp_path: Path) -> None:
+    found = settings(tmp_path, '[prices]\nlocal = 0\n"my.cloud" = 0.125\n')
+    assert found.prices == {"local": 0.0, "my.cloud": 0.125}
+    assert settings(tmp_path).prices == {}
+
+
 @pytest.mark.parametrize(
     ("text", "env", "named"),
     [
+        ("prices = 3", {}, "prices"),
+        ("templates = 3", {}, "templates"),
+        ("[prices]\ne2b = '1'", {}, "'e2b'"),
+        ("[prices]\ne2b = true", {}, "'e2b'"),
+        ("[prices]\ne2b = -0.1", {}, "'e2b'"),
+        ("[prices]\ne2b = nan", {}, "'e2b'"),
+        ("[prices]\ne2b = inf", {}, "'e2b'"),
+        ("[prices]\n'-v' = 1", {}, "'-v'"),
         ("user = 3", {}, "user"),
         ("max_ttl_minutes = true", {}, "max_ttl_minutes"),
         ("nonsense = 1", {}, "nonsense"),

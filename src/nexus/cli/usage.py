@@ -1,0 +1,91 @@
+"""`nexus usage`: how long, how often, with what outcome, and at what estimated cost."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+import click
+
+from nexus.cli.options import common
+from nexus.cli.period import check_period, period_options
+from nexus.cli.session import Session, pass_session
+from nexus.cli.times import duration
+from nexus.domain.values import to_text
+
+if TYPE_CHECKING:
+    from nexus.engine.lives import Life
+    from nexus.engine.usage import Usage
+
+
+@click.command()
+@click.option(
+    "--by",
+    default="provider",
+    metavar="WHAT",
+    help="provider, user, day (of UTC), sandbox, or label:KEY.  [provider]",
+)
+@period_options
+@click.option("--all-users", is_flag=True, help="Those of all users of the tenant; for admins.")
+@common
+@pass_session
+def usage(session: Session, by: str, since: datetime | None, until: datetime | None, all_users: bool) -> None:
+    """Show active and paused time, runs and their outcomes, and the estimated cost. Straight from the log.
+
+    Prices per active hour are your own, in the settings file: [prices], then lines such as e2b = 0.10. A provider
+    without a price costs nothing that is known, and is named.
+    """
+    from nexus.domain.errors import NotAllowed
+    from nexus.engine.eventlog import EventLog
+    from nexus.engine.usage import usage as counted
+
+    check_period(since, until)
+    principal, output, prices = session.principal, session.output, session.settings.prices
+    if all_users and not principal.is_admin:
+        raise NotAllowed(f"{principal.actor} may not see other users' usage", actor=principal.actor)
+
+    def mine(life: Life) -> bool:
+        return all_users or (life.user_id, life.tenant_id) == (principal.user_id, principal.tenant_id)
+
+    store = session.store
+    now = store.now()
+    with output.progress("Counting"):
+        events = EventLog(store, session.queries).each(principal, upto=store.head())
+        report = counted(events, by=by, now=now, since=since, until=until, of=mine)
+    if output.json:
+        output.value(
+            {
+                "by": by,
+                "since": None if since is None else to_text(since),
+                "until": None if until is None else to_text(until),
+                "usage": [{"key": key, **group.to_dict(prices)} for key, group in report.groups.items()],
+                "total": report.total.to_dict(prices),
+                "unreadable": list(report.unreadable),
+            }
+        )
+        return
+    rows = [[key or "", *_row(group, prices)] for key, group in report.groups.items()]
+    if len(rows) > 1:
+        rows.append(["total", *_row(report.total, prices)])
+    columns = ["SANDBOXES", "ACTIVE", "PAUSED", "RUNS", "OK", "FAILED", "TIMED OUT", "LOST", "RUNNING", "COST"]
+    output.table([by.upper(), *columns], rows)
+    unpriced = report.total.unpriced(prices)
+    if not rows:
+        output.hint("There was nothing in that time.")
+    if unpriced:
+        output.hint(f"Without a price: {', '.join(unpriced)}. Set one in the settings file, under [prices].")
+    if report.unreadable:
+        output.warn(f"{len(report.unreadable)} sandboxes have events that this version cannot read; see --json.")
+
+
+def _row(group: Usage, prices: Mapping[str, float]) -> list[str]:
+    cost = group.cost(prices)
+    return [
+        str(len(group.sandboxes)),
+        duration(group.active_seconds),
+        duration(group.paused_seconds),
+        str(group.runs),
+        *(str(count) for count in group.outcomes.values()),
+        "" if cost is None else f"{cost:.4f}{' +' if group.unpriced(prices) else ''}",
+    ]

@@ -1,0 +1,140 @@
+"""Usage: active and paused time, runs and their outcomes, and what that costs by the user's own prices.
+
+Pure: a function of envelopes, a period, and a price table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, time, timedelta
+from typing import Any, Final
+
+from nexus.domain.errors import InvalidInput
+from nexus.domain.events import Envelope
+from nexus.domain.validation import shown
+from nexus.domain.values import SandboxState
+from nexus.engine.lives import Life, RunOutcome, lives
+
+BY: Final = ("provider", "user", "day", "sandbox", "label:KEY")
+_HOUR: Final = 3600.0
+_LABEL: Final = "label:"
+
+
+@dataclass(slots=True)
+class Usage:
+    """What one group used. Seconds are those inside the period; a run counts where it began."""
+
+    sandboxes: set[str] = field(default_factory=set)
+    active: dict[str, float] = field(default_factory=dict)
+    """Provider → active seconds."""
+    paused_seconds: float = 0.0
+    outcomes: dict[RunOutcome, int] = field(default_factory=lambda: dict.fromkeys(RunOutcome, 0))
+
+    @property
+    def active_seconds(self) -> float:
+        return sum(self.active.values())
+
+    @property
+    def runs(self) -> int:
+        return sum(self.outcomes.values())
+
+    def cost(self, prices: Mapping[str, float]) -> float | None:
+        """Price per active hour times hours, over the providers that have a price; None when none of them has."""
+        priced = [seconds / _HOUR * prices[name] for name, seconds in self.active.items() if name in prices]
+        return sum(priced) if priced or not self.active else None
+
+    def unpriced(self, prices: Mapping[str, float]) -> list[str]:
+        """Providers whose active time the cost leaves out, because they have no price."""
+        return sorted(name for name in self.active if name not in prices)
+
+    def to_dict(self, prices: Mapping[str, float]) -> dict[str, Any]:
+        """As plain JSON values; seconds to the microsecond, the cost to the sixth decimal."""
+        cost = self.cost(prices)
+        return {
+            "sandboxes": len(self.sandboxes),
+            "active_seconds": round(self.active_seconds, 6),
+            "paused_seconds": round(self.paused_seconds, 6),
+            "runs": self.runs,
+            **{outcome.value: count for outcome, count in self.outcomes.items()},
+            "cost": None if cost is None else round(cost, 6),
+            "unpriced": self.unpriced(prices),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Usage by group, sorted by key (None, for sandboxes without that label, comes last), and of all together."""
+
+    groups: Mapping[str | None, Usage]
+    total: Usage
+    unreadable: tuple[str, ...]
+    """Sandboxes with an event that this version cannot read: from then on they are not counted."""
+
+
+def usage(
+    envelopes: Iterable[Envelope],
+    *,
+    by: str,
+    now: datetime,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    of: Callable[[Life], bool] = lambda life: True,
+) -> Report:
+    """What was used between `since` and `until` (outside it), at the latest up to `now`.
+
+    The envelopes are those of whole lives: what happened before the period decides the state in which it begins.
+    Days are those of UTC. Groups that used nothing in the period are not there. Raises `InvalidInput` for another
+    `by` than those in `BY`.
+    """
+    key = _key(by)
+    end = now if until is None else min(until, now)
+    begin = since or datetime.min.replace(tzinfo=UTC)
+    groups: dict[str | None, Usage] = {}
+    total = Usage()
+    told = [life for life in lives(envelopes) if of(life)]
+    for life in told:
+        for stretch in life.stretches:
+            if stretch.state is SandboxState.CREATING:
+                continue
+            for start, stop in _cut(max(stretch.start, begin), min(stretch.end or end, end), by == "day"):
+                seconds = (stop - start).total_seconds()
+                for group in (groups.setdefault(key(life, start), Usage()), total):
+                    group.sandboxes.add(life.sandbox_id)
+                    if stretch.state is SandboxState.ACTIVE:
+                        group.active[life.provider] = group.active.get(life.provider, 0.0) + seconds
+                    else:
+                        group.paused_seconds += seconds
+        for run in life.runs.values():
+            if begin <= run.start < end:
+                for group in (groups.setdefault(key(life, run.start), Usage()), total):
+                    group.sandboxes.add(life.sandbox_id)
+                    group.outcomes[run.outcome] += 1
+    ordered = sorted(groups.items(), key=lambda item: (item[0] is None, item[0] or ""))
+    return Report(dict(ordered), total, tuple(life.sandbox_id for life in told if life.unreadable))
+
+
+def _key(by: str) -> Callable[[Life, datetime], str | None]:
+    known: dict[str, Callable[[Life, datetime], str | None]] = {
+        "provider": lambda life, _at: life.provider,
+        "user": lambda life, _at: life.user_id,
+        "day": lambda _life, at: at.astimezone(UTC).date().isoformat(),
+        "sandbox": lambda life, _at: life.sandbox_id,
+    }
+    if by in known:
+        return known[by]
+    label = by.removeprefix(_LABEL)
+    if not label or label == by:
+        raise InvalidInput(f"Usage cannot be told by {shown(by)}", hint=f"Give one of {', '.join(BY)}.", field="by")
+    return lambda life, _at: life.labels.get(label)
+
+
+def _cut(start: datetime, end: datetime, daily: bool) -> Iterator[tuple[datetime, datetime]]:
+    """The time from start to end, whole or in pieces that lie within one day of UTC; nothing when it is empty."""
+    while start < end:
+        stop = end
+        if daily:
+            tomorrow = start.astimezone(UTC).date() + timedelta(days=1)
+            stop = min(end, datetime.combine(tomorrow, time(), UTC))
+        yield start, stop
+        start = stop
