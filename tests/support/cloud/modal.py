@@ -86,9 +86,11 @@ class ModalCloud:
         return asyncio.run_coroutine_threadsafe(run(), self._loop).result(30)
 
     def start(self) -> None:
-        """Listen, on the same port as before when there was one."""
+        """Listen, on the same port as before when there was one. Fine when it listens already."""
 
         async def listen() -> None:
+            if self._server is not None:
+                return
             self._server = _Server([self.control, self.router])
             # asyncio turns Nagle's algorithm off only for sockets that name their protocol: 40 ms an answer otherwise.
             sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
@@ -161,6 +163,15 @@ class ModalCloud:
         """The same, and nobody has ever heard of it."""
         self.end(sandbox_id)
         self._do(lambda: self.world.sandboxes.pop(sandbox_id))
+
+    def forget_image(self, image_id: str) -> None:
+        """Nobody has ever heard of this image."""
+        self._do(lambda: self.world.images.pop(image_id))
+
+    def clear(self) -> None:
+        """End every sandbox and forget that it was there."""
+        self._do(self.world.close)
+        self._do(self.world.sandboxes.clear)
 
     def connections(self) -> int:
         """Connections that are open to this server."""

@@ -93,7 +93,7 @@ class Spool:
 class Command:
     """One command that was started with TaskExecStart."""
 
-    def __init__(self, machine: Machine, child: subprocess.Popen[bytes], timeout: int) -> None:
+    def __init__(self, machine: Machine, child: subprocess.Popen[bytes], timeout: float) -> None:
         loop = asyncio.get_running_loop()
         assert child.stdin is not None
         assert child.stdout is not None

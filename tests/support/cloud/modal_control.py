@@ -66,7 +66,7 @@ class ControlPlane(Service):
 
     async def ImageGetOrCreate(self, request: api_pb2.ImageGetOrCreateRequest) -> api_pb2.ImageGetOrCreateResponse:
         recipe = request.image.SerializeToString(deterministic=True)
-        if recipe not in self.world.built:
+        if self.world.built.get(recipe) not in self.world.images:
             self.world.built[recipe] = new_id("im")
             self.world.images[self.world.built[recipe]] = None
         result = GenericResult(status=GenericResult.GENERIC_STATUS_SUCCESS)

@@ -115,7 +115,7 @@ class World:
         except KeyError:
             raise GRPCError(Status.NOT_FOUND, f"there is no sandbox {sandbox_id}") from None
 
-    def start(self, record: SandboxRecord, argv: Sequence[str], env: Mapping[str, str], timeout: int) -> Command:
+    def start(self, record: SandboxRecord, argv: Sequence[str], env: Mapping[str, str], timeout: float) -> Command:
         try:
             child = record.machine.start(argv, env=env)
         except FileNotFoundError as error:

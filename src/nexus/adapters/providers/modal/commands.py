@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import queue
 import secrets
@@ -15,12 +16,13 @@ from nexus.adapters.providers.modal.calls import Calls, Work
 from nexus.adapters.providers.modal.failures import is_outage, is_refusal, translate
 from nexus.adapters.providers.modal.portal import GLANCE
 from nexus.adapters.providers.modal.running import (
-    BACKSTOP,
     KILL_TIMEOUT,
     LINGER,
     Collected,
+    Command,
     Ended,
     Interrupted,
+    Means,
     StartFailed,
     Unkillable,
     execute,
@@ -37,42 +39,34 @@ SECOND_LOOK: Final = 5.0
 
 
 class Commands:
-    """Thread-safe. `start_timeout` bounds, in seconds, how long a command may take to begin."""
+    """Thread-safe. `patience` is how long, in seconds, Modal may be silent where it has no reason to be."""
 
-    def __init__(self, calls: Calls, start_timeout: float) -> None:
+    def __init__(self, calls: Calls, patience: float) -> None:
         self._calls = calls
-        self._start_timeout = start_timeout
+        self._patience = patience
+        self._second_look = min(SECOND_LOOK, patience)
 
     # --- runs --------------------------------------------------------------------------------------------------
     def run(self, modal_id: str, request: RunRequest, on_output: OutputSink | None) -> ExecutionResult:
         """As `Provider.run`. `on_output` is called in the calling thread."""
         word = secrets.token_hex(16)
         argv, env = guest.begin(request, word)
-        payload = (request.code or b"") + request.stdin
+        code = request.code or b""
+        command = Command(argv, request.timeout, code + request.stdin, prompt=len(code), env=env)
         events: Events = queue.SimpleQueue()
         emit = None if on_output is None else lambda stream, data: events.put((stream, data))
         out, err = Collected("stdout", emit), Collected("stderr", emit)
 
         async def work(session: Session) -> Ended:
-            async def kill() -> None:
-                await _kill(session, modal_id, request.execution_id)
-
-            return await _execute(
-                session,
-                modal_id,
-                argv,
-                payload=payload,
-                env=env,
-                seconds=request.timeout,
-                start_seconds=self._start_timeout,
-                stdout=out,
-                stderr=err,
-                kill=kill,
+            means = Means(
+                kill=lambda: _kill(session, modal_id, request.execution_id, self._patience),
+                lives=lambda: _lives(session, modal_id, request.execution_id, self._patience),
             )
+            return await _execute(session, modal_id, command, out, err, self._patience, means)
 
         future = self._calls.submit(work)
         future.add_done_callback(lambda _: events.put(None))
-        longest = self._start_timeout + request.timeout + 2 * KILL_TIMEOUT + LINGER + BACKSTOP
+        longest = request.timeout + 4 * self._patience + 2 * KILL_TIMEOUT + LINGER
         deadline = time.monotonic() + longest
         try:
             for stream, data in _until_none(events, deadline):
@@ -106,13 +100,13 @@ class Commands:
             signal=ended.signal,
         )
 
-    def kill(self, modal_id: str, execution_id: str, timeout: float = KILL_TIMEOUT) -> bool:
+    def kill(self, modal_id: str, execution_id: str, timeout: float | None = None) -> bool:
         """Nothing of the run lives when this returns. True when it had not even begun, and now never will."""
 
         async def work(session: Session) -> bool:
-            return await _kill(session, modal_id, execution_id)
+            return await _kill(session, modal_id, execution_id, self._patience)
 
-        return self.inside(modal_id, "kill a run", work, timeout, changes=True)
+        return self.inside(modal_id, "kill a run", work, timeout or self._patience, changes=True)
 
     def _not_started(self, modal_id: str, execution_id: str, error: StartFailed) -> Exception:
         """What to say of a run that could not be started: whether it did begin can often be found out."""
@@ -122,7 +116,7 @@ class Commands:
             return self._refused(modal_id, cause)
         if is_outage(cause):
             try:
-                never = self.kill(modal_id, execution_id, SECOND_LOOK)
+                never = self.kill(modal_id, execution_id, self._second_look)
             except ProviderError:
                 never = False
             kind = ProviderUnavailable if never else ProviderOutcomeUnknown
@@ -136,7 +130,7 @@ class Commands:
             return ProviderOutcomeUnknown("The Modal sandbox ended while the run was under way")
         if not isinstance(error, Unkillable):
             try:
-                self.kill(modal_id, execution_id, SECOND_LOOK)
+                self.kill(modal_id, execution_id, self._second_look)
             except ProviderError:
                 pass  # nothing more can be done; the answer is the same
         why = "its time was up and it could not be killed" if isinstance(error, Unkillable) else str(cause or "")
@@ -145,7 +139,9 @@ class Commands:
     def _is_gone(self, modal_id: str) -> bool:
         """With proof: an outage is a no."""
         try:
-            return self._calls.do("look at a sandbox", lambda session: session.look(modal_id), SECOND_LOOK) is None
+            return (
+                self._calls.do("look at a sandbox", lambda session: session.look(modal_id), self._second_look) is None
+            )
         except ProviderError:
             return False
 
@@ -156,9 +152,9 @@ class Commands:
         """Run a small script of our own to its end: exit code and both streams. It must bear being repeated."""
 
         async def work(session: Session) -> tuple[int, bytes, bytes]:
-            return await _script(session, modal_id, argv, payload, math.ceil(timeout))
+            return await _script(session, modal_id, argv, self._patience, payload, math.ceil(timeout))
 
-        return self.inside(modal_id, doing, work, timeout + BACKSTOP)
+        return self.inside(modal_id, doing, work, timeout + 3 * self._patience)
 
     def inside(self, modal_id: str, doing: str, work: Work[T], timeout: float, *, changes: bool = False) -> T:
         """A step in a sandbox. `ProviderGone` only with proof: a worker that does not know it is none."""
@@ -189,17 +185,26 @@ def _until_none(events: Events, deadline: float) -> Iterator[tuple[Stream, bytes
         yield event
 
 
-async def _execute(session: Session, modal_id: str, argv: Sequence[str], **how: object) -> Ended:
+async def _execute(
+    session: Session,
+    modal_id: str,
+    command: Command,
+    out: Collected,
+    err: Collected,
+    patience: float,
+    means: Means | None = None,
+) -> Ended:
     from modal.exception import NotFoundError
 
     try:
-        sandbox = await session.handle(modal_id)
+        async with asyncio.timeout(patience):
+            sandbox = await session.handle(modal_id)
     except Exception as error:
         raise StartFailed from error
     if sandbox is None:
         raise StartFailed from NotFoundError("the sandbox has ended")
     try:
-        return await execute(sandbox, argv, **how)  # type: ignore[arg-type]
+        return await execute(sandbox, command, out, err, patience=patience, means=means)
     except (StartFailed, Interrupted) as error:
         if isinstance(error.__cause__, Exception) and is_refusal(error.__cause__):
             session.forget(modal_id)
@@ -207,22 +212,12 @@ async def _execute(session: Session, modal_id: str, argv: Sequence[str], **how: 
 
 
 async def _script(
-    session: Session, modal_id: str, argv: Sequence[str], payload: bytes, seconds: int
+    session: Session, modal_id: str, argv: Sequence[str], patience: float, payload: bytes = b"", seconds: int = 60
 ) -> tuple[int, bytes, bytes]:
     out, err = Collected("stdout", None), Collected("stderr", None)
+    command = Command(argv, seconds, payload, prompt=len(payload))
     try:
-        ended = await _execute(
-            session,
-            modal_id,
-            argv,
-            payload=payload,
-            env={},
-            seconds=seconds,
-            start_seconds=seconds,
-            stdout=out,
-            stderr=err,
-            kill=None,
-        )
+        ended = await _execute(session, modal_id, command, out, err, patience)
     except Unkillable:
         raise TimeoutError from None
     except (StartFailed, Interrupted) as error:
@@ -230,8 +225,13 @@ async def _script(
     return ended.code, bytes(out.kept), bytes(err.kept)
 
 
-async def _kill(session: Session, modal_id: str, execution_id: str) -> bool:
-    code, out, err = await _script(session, modal_id, guest.kill(execution_id), b"", KILL_TIMEOUT)
+async def _kill(session: Session, modal_id: str, execution_id: str, patience: float) -> bool:
+    code, out, err = await _script(session, modal_id, guest.kill(execution_id), patience, seconds=KILL_TIMEOUT)
     if code != 0:
         raise ProviderUnavailable(f"The run could not be killed: {err.decode(errors='replace').strip() or code}")
     return out.strip() == b"never"
+
+
+async def _lives(session: Session, modal_id: str, execution_id: str, patience: float) -> bool:
+    code, _, _ = await _script(session, modal_id, guest.lives(execution_id), patience, seconds=KILL_TIMEOUT)
+    return code == 0

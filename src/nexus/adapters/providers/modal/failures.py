@@ -1,11 +1,12 @@
 """What the SDK raises, in the words of the provider port.
 
-An error is a proof only where it says so: "not found" ends a sandbox, an outage never does. For a call that changes
-something, only a refusal proves that nothing happened.
+For a call that changes something, only a refusal proves that nothing happened; an outage never proves that anything
+is gone.
 """
 
 from __future__ import annotations
 
+from concurrent.futures import CancelledError
 from typing import Final
 
 from nexus.domain.errors import (
@@ -13,7 +14,6 @@ from nexus.domain.errors import (
     NexusError,
     ProviderAuth,
     ProviderError,
-    ProviderGone,
     ProviderInvalidRequest,
     ProviderOutcomeUnknown,
     ProviderRateLimited,
@@ -38,10 +38,9 @@ def translate(error: Exception, doing: str, *, changes: bool = False) -> NexusEr
         return ProviderAuth(text, hint=CREDENTIALS_HINT)
     if isinstance(error, sdk.ResourceExhaustedError):
         return ProviderRateLimited(text, retry_after=_retry_after(error))
-    if isinstance(error, sdk.NotFoundError):
-        return ProviderGone(text)
-    # A conflict is an invalid request to the SDK, so the order of these two does not matter.
-    if isinstance(error, (sdk.InvalidError, sdk.AlreadyExistsError, sdk.RequestSizeError)):
+    # That a sandbox is gone is concluded by those who looked for it; here an app or an image may be meant. A conflict
+    # is one kind of invalid request to the SDK.
+    if isinstance(error, (sdk.NotFoundError, sdk.InvalidError, sdk.AlreadyExistsError, sdk.RequestSizeError)):
         return ProviderInvalidRequest(text)
     if isinstance(error, sdk.ImageBuildError):
         return ProviderInvalidRequest(text, hint="Look at the image's build log in Modal's dashboard.")
@@ -75,6 +74,7 @@ def is_outage(error: Exception) -> bool:
         ProtocolError,
         TimeoutError,
         OSError,
+        CancelledError,  # the provider was closed under the call
     )
     # Some versions of grpclib show a connection that is gone as an attribute of it that is missing.
     return isinstance(error, kinds) or (isinstance(error, AttributeError) and "_write_appdata" in str(error))

@@ -83,12 +83,22 @@ done 2>/dev/null
 exit 1
 """
 
+# Arguments: the mark, the limit in bytes. Exit code 0: something of the run lives; 1: nothing does.
+_LIVES: Final = """
+for file in $(grep -lsF -e "$1" -e " $2 " /proc/[0-9]*/environ /proc/[0-9]*/limits); do
+  pid=${file#/proc/}; pid=${pid%/*}
+  { read -r line </proc/$pid/stat; } 2>/dev/null || continue
+  case "${line##*) }" in [ZX]*) ;; *) exit 0;; esac
+done
+exit 1
+"""
+
 # Sets ours down for the snapshot. What an earlier pause has set down comes first, so that newer values win.
 _KEEP: Final = f"""
 umask 077
 nexus_dir={_FOLDER}
 [ -d "$nexus_dir" ] || mkdir -p "$nexus_dir" || exit
-printf %s "{_all_parts(_OURS)}" >>"$nexus_dir/env" && sync
+printf %s "{_all_parts(_OURS)}" >>"$nexus_dir/env"
 """
 
 # Each loader reads exactly as many bytes as it is told (the last argument), leaving stdin to the program, and then
@@ -129,11 +139,14 @@ _JAVASCRIPT: Final = """
   vm.runInThisContext(code.toString(), { filename: "[eval]", importModuleDynamically });
 }
 """
-_BASH: Final = """
-nexus=$(dd bs="$1" count=1 iflag=fullblock 2>/dev/null; printf x)
-[ "$(LC_ALL=C; echo ${#nexus})" = $(($1 + 1)) ] || exit 125
-shift; eval "unset nexus; ${nexus%x}"
-"""
+# The shell itself can read from a pipe without reading too much, but only byte by byte; beyond a page `dd` is faster.
+# All on one line, so that the code's own lines are counted from one.
+_BASH: Final = (
+    'if [ "$1" -le 4096 ]; then [ "$1" = 0 ] || LC_ALL=C read -r -N "$1" nexus || exit 125; '
+    'else nexus=$(dd bs="$1" count=1 iflag=fullblock 2>/dev/null; printf x); '
+    '[ "$(LC_ALL=C; echo ${#nexus})" = $(($1 + 1)) ] || exit 125; nexus=${nexus%x}; fi; '
+    'shift; eval "unset nexus; $nexus"'
+)
 
 _LOADERS: Final[Mapping[str, tuple[str, ...]]] = {
     "python": ("python3", "-c", _PYTHON),
@@ -172,6 +185,12 @@ def kill(execution_id: str) -> list[str]:
     """Arguments that kill everything that a run has started. Exit code 0: nothing of it lives."""
     marks = Marks.of(execution_id)
     return ["sh", "-c", _KILL, "nexus", marks.memory, marks.variable, str(marks.limit_kib * 1024)]
+
+
+def lives(execution_id: str) -> list[str]:
+    """Arguments that look for what a run has started. Exit code 0: there is something, 1: there is nothing."""
+    marks = Marks.of(execution_id)
+    return ["sh", "-c", _LIVES, "nexus", marks.variable, str(marks.limit_kib * 1024)]
 
 
 def keep() -> list[str]:

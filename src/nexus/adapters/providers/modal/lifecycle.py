@@ -65,6 +65,8 @@ async def create(session: Session, spec: SandboxSpec, making: Making) -> Found:
     except Exception as error:
         if is_taken(error) and (found := await adopt(session, spec)) is not None:
             return found
+        if is_missing(error):
+            session.forget_image(making.image)  # deleted since it was last used
         raise
     session.remember(sandbox)
     return tagged(sandbox.object_id, tags_of(spec, now, making.origin))

@@ -65,6 +65,7 @@ class Portal:
                 task.cancel()
             await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), ABANDON_AFTER)
             await self._loop.shutdown_asyncgens()
+            await self._loop.shutdown_default_executor()
 
         try:
             self.submit(cancel_all()).result(2 * ABANDON_AFTER)

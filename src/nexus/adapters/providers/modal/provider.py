@@ -113,7 +113,9 @@ class ModalProvider:
                 self._create_timeout,
                 changes=True,
             )
-        except ProviderOutcomeUnknown:
+        except ProviderOutcomeUnknown as error:
+            if spec.template.gpu and isinstance(error.__cause__, TimeoutError):
+                raise  # the SDK ends what had to wait too long for a GPU, and may be about to do so
             # Its name tells whether it was made; that it cannot be found yet proves nothing.
             with contextlib.suppress(ProviderError):
                 if (found := self._adopt(spec)) is not None:

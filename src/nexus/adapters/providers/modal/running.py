@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from nexus.adapters.providers.modal.failures import is_outage
@@ -21,7 +21,9 @@ BACKSTOP: Final = 15
 KILL_TIMEOUT: Final = 10
 """Seconds that killing may take."""
 LINGER: Final = 1.0
-"""Seconds that output is awaited after a command has ended: what it left running may hold its streams open."""
+"""Seconds that output is awaited after a command has ended while something that it left behind holds its streams."""
+KILLED_LINGER: Final = 5.0
+"""The same after a kill: by then nothing should hold them, and what has come is worth keeping in any case."""
 ASK_TIMEOUT: Final = 5
 """Seconds for telling a signal from an exit code that looks like one."""
 CHUNK: Final = 1 << 20
@@ -38,6 +40,30 @@ class Interrupted(Exception):
 
 class Unkillable(Exception):
     """Its time is up, and it could not be made sure that nothing of it lives."""
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """What is to be run."""
+
+    argv: Sequence[str]
+    seconds: int
+    """Its time: it is killed when that is up."""
+    payload: bytes = b""
+    """Its stdin."""
+    prompt: int = 0
+    """How many bytes of that it reads at once, whatever else it does: no more than a transfer's time is given them."""
+    env: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """How a run is controlled, which takes other commands in the same sandbox."""
+
+    kill: Callable[[], Awaitable[object]]
+    """Raises when it cannot be sure that nothing of the run lives."""
+    lives: Callable[[], Awaitable[bool]]
+    """Whether anything that the run has started is alive."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,47 +97,44 @@ class Collected:
 
 async def execute(
     sandbox: modal.Sandbox,
-    argv: Sequence[str],
-    *,
-    payload: bytes,
-    env: dict[str, str],
-    seconds: int,
-    start_seconds: float,
+    command: Command,
     stdout: Collected,
     stderr: Collected,
-    kill: Callable[[], Awaitable[object]] | None,
+    *,
+    patience: float,
+    means: Means | None = None,
 ) -> Ended:
-    """Run a command for at most `seconds`.
+    """Run a command. `patience` is how long, in seconds, Modal may be silent where it has no reason to be.
 
-    `kill` is awaited when the time is up; it raises when it cannot be sure that nothing of the command lives.
-    Raises `StartFailed`, `Interrupted`, `Unkillable`; without a `kill` any time-out is `Unkillable`.
+    Raises `StartFailed`, `Interrupted`, `Unkillable`; without `means` every time-out is `Unkillable`.
     """
     try:
-        async with asyncio.timeout(start_seconds):
-            process = await sandbox.exec.aio(*argv, env=dict(env), timeout=seconds + BACKSTOP, text=False)
+        async with asyncio.timeout(patience):
+            process = await sandbox.exec.aio(
+                *command.argv, env=dict(command.env), timeout=command.seconds + BACKSTOP, text=False
+            )
     except Exception as error:
         raise StartFailed from error
     began = time.monotonic()
     waiting = asyncio.ensure_future(process.wait.aio())
+    feeding = asyncio.ensure_future(_feed(process.stdin, command, patience))
     readers = [
         asyncio.ensure_future(_read(process.stdout, stdout)),
         asyncio.ensure_future(_read(process.stderr, stderr)),
     ]
-    feeding = asyncio.ensure_future(_feed(process.stdin, payload))
-    tasks = [waiting, *readers, feeding]
+    tasks = [waiting, feeding, *readers]
     try:
-        in_time = await _until_ended(waiting, tasks, began + seconds)
+        in_time = await _until_ended(waiting, tasks, began + command.seconds)
         if not in_time:
-            if kill is None:
-                raise Unkillable
-            try:
-                await kill()
-            except Exception as error:
-                raise Unkillable from error
+            await _kill(means)
         # One that was killed ends at once; the bound is for a connection that does not say so.
         async with asyncio.timeout(KILL_TIMEOUT):
             code = await waiting
-        await _drain(readers)
+        duration = time.monotonic() - began
+        if in_time:
+            await _drain(readers, means, patience)
+        else:
+            await asyncio.wait(readers, timeout=KILLED_LINGER)
     except Unkillable:
         raise
     except Exception as error:
@@ -120,10 +143,8 @@ async def execute(
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-    duration = time.monotonic() - began
     # Modal's own kill shows as -1 or 137, whichever of the SDK and the worker notices first.
-    timed_out = not in_time or (code in (-1, 137) and duration >= seconds)
-    if timed_out:
+    if not in_time or (code in (-1, 137) and duration >= command.seconds):
         return Ended(124, 9, timed_out=True, duration=duration)
     signal = code - 128 if code in SIGNALS and await _was_signalled(process) else None
     return Ended(code, signal, timed_out=False, duration=duration)
@@ -135,12 +156,22 @@ async def _until_ended(waiting: asyncio.Future[int], tasks: Sequence[asyncio.Fut
     while not waiting.done():
         left = deadline - time.monotonic()
         done, pending = await asyncio.wait(pending, timeout=max(left, 0), return_when=asyncio.FIRST_COMPLETED)
+        if waiting in done:
+            break
         for task in done:
-            if error := task.exception():
-                raise error
+            task.result()
         if not done and left <= 0:
             return False
     return True
+
+
+async def _kill(means: Means | None) -> None:
+    if means is None:
+        raise Unkillable
+    try:
+        await means.kill()
+    except Exception as error:
+        raise Unkillable from error
 
 
 async def _read(reader: Any, into: Collected) -> None:
@@ -148,22 +179,31 @@ async def _read(reader: Any, into: Collected) -> None:
         into.take(chunk)
 
 
-async def _feed(writer: Any, payload: bytes) -> None:
+async def _feed(writer: Any, command: Command, patience: float) -> None:
     """Write stdin and close it. A program that does not want to read is no error; losing contact is."""
+    payload, prompt = command.payload, command.prompt
+    ends = [*range(CHUNK, prompt, CHUNK), prompt, *range(prompt + CHUNK, len(payload), CHUNK), len(payload)]
+    at = 0
     try:
-        for start in range(0, max(len(payload), 1), CHUNK):
-            writer.write(payload[start : start + CHUNK])
-            if start + CHUNK >= len(payload):
+        for end in dict.fromkeys(end for end in ends if end or not payload):
+            writer.write(payload[at:end])
+            if end == len(payload):
                 writer.write_eof()
-            await writer.drain.aio()
+            async with asyncio.timeout(patience if end <= prompt else None):
+                await writer.drain.aio()
+            at = end
     except Exception as error:
         if is_outage(error):
             raise
 
 
-async def _drain(readers: Sequence[asyncio.Future[None]]) -> None:
-    """Wait for the rest of the output; what a left-behind process may still write is not waited for."""
-    done, _ = await asyncio.wait(readers, timeout=LINGER)
+async def _drain(readers: Sequence[asyncio.Future[None]], means: Means | None, patience: float) -> None:
+    """Wait for the rest of the output: all of it, unless a process that was left behind keeps a stream open."""
+    done, pending = await asyncio.wait(readers, timeout=LINGER)
+    if pending and (means is None or not await means.lives()):
+        done, pending = await asyncio.wait(readers, timeout=patience)
+        if pending:
+            raise TimeoutError("the end of the output did not come")
     for reader in done:
         reader.result()
 

@@ -64,7 +64,7 @@ class Session:
         self._environment = environment
         self._opening = asyncio.Lock()
         self._app: modal.App | None = None
-        self._client: modal.Client | None = None
+        self._client: asyncio.Task[modal.Client] | None = None
         self._images: dict[str, modal.Image] = {}
         self._handles: OrderedDict[str, modal.Sandbox] = OrderedDict()
         self._leaving: set[asyncio.Task[None]] = set()
@@ -82,23 +82,27 @@ class Session:
         return self._app is not None
 
     async def client(self) -> modal.Client:
-        await self.app()
-        assert self._client is not None
-        return self._client
+        """Connected, once. A caller who gives up does not end the attempt: the SDK would go on with it all the same,
+        for a client that nobody could close any more."""
+        if self._client is None or (self._client.done() and (self._client.cancelled() or self._client.exception())):
+            import modal
+
+            # The SDK reads this wherever it is throttled, and offers no other way to say it.
+            os.environ.setdefault("MODAL_MAX_THROTTLE_WAIT", str(THROTTLE_WAIT))
+            self._client = asyncio.ensure_future(modal.Client.from_credentials.aio(*self._token))
+            # A failure that nobody waits for any more is not worth a line on stderr.
+            self._client.add_done_callback(lambda task: task.cancelled() or task.exception())
+        return await asyncio.shield(self._client)
 
     async def app(self) -> modal.App:
-        """Connect, once. Nothing that Modal holds is changed but that the app exists afterwards."""
+        """The app that holds the sandboxes. Nothing in Modal is changed but that it exists afterwards."""
         async with self._opening:
             if self._app is None:
                 import modal
 
-                # The SDK reads this wherever it is throttled, and offers no other way to say it.
-                os.environ.setdefault("MODAL_MAX_THROTTLE_WAIT", str(THROTTLE_WAIT))
-                if self._client is None:
-                    self._client = await modal.Client.from_credentials.aio(*self._token)
                 self._app = await modal.App.lookup.aio(
                     self._app_name,
-                    client=self._client,
+                    client=await self.client(),
                     environment_name=self._environment,
                     create_if_missing=True,
                 )
@@ -117,6 +121,10 @@ class Session:
             image = await _image(key, await self.client()).build.aio(app)
             self._images[key] = image
         return image
+
+    def forget_image(self, image: modal.Image) -> None:
+        """Look it up anew the next time it is asked for."""
+        self._images = {key: known for key, known in self._images.items() if known is not image}
 
     async def snapshot(self, image_id: str) -> modal.Image | None:
         """A snapshot, None when Modal says that there is no such image."""
@@ -184,9 +192,11 @@ class Session:
         for modal_id in list(self._handles):
             self.forget(modal_id)
         await asyncio.gather(*self._leaving, return_exceptions=True)
-        client, self._client, self._app = self._client, None, None
-        if client is not None:
-            await client.close.aio()
+        connecting, self._client, self._app = self._client, None, None
+        if connecting is None or connecting.cancel():
+            return
+        if not connecting.cancelled() and connecting.exception() is None:
+            await connecting.result().close.aio()
 
 
 def _image_key(template: Template) -> str:
