@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+import nexus
 from nexus.adapters.providers.local import LocalProvider, cgroups, network, processes
 from nexus.adapters.providers.local.folder import Folder, Record
 from nexus.domain.errors import ProviderGone
@@ -62,7 +63,7 @@ print(LocalProvider(Path(state)).ensure(spec).incarnation, flush=True)
 
 
 def create(state: Path, sandbox: str, step: str = "", moment: str = "") -> subprocess.Popen[bytes]:
-    source = str(Path(__file__).parents[3] / "src")
+    source = str(Path(nexus.__file__).parents[1])
     environment = {**os.environ, "PYTHONPATH": source}
     arguments = [sys.executable, "-c", CREATE, str(state), sandbox, step, moment]
     return subprocess.Popen(arguments, stdout=subprocess.PIPE, env=environment)

@@ -11,7 +11,7 @@ SUFFIXES = {"python": "py", "javascript": "js", "bash": "sh"}
 
 _NODE = r"""
 'use strict';
-const fs = require('fs'), Module = require('module');
+const fs = require('fs'), Module = require('module'), vm = require('vm');
 const [path, cwd, ...env] = fs.readFileSync(3, 'utf8').split('\0');
 fs.closeSync(3);
 if (env.length) {
@@ -26,20 +26,15 @@ main.paths = Module._nodeModulePaths(cwd);
 main.loaded = true;
 process.mainModule = require.cache[file] = main;
 require.main = main;
-const isModule = /import statement outside a module|Unexpected token 'export'|await is only valid/;
+const moduleOnly = /import statement outside a module|Unexpected token 'export'|await is only valid/;
+let isModule = false;
 try {
-  main._compile(source, file);
+  new vm.Script(Module.wrap(source));
 } catch (error) {
-  if (error instanceof SyntaxError && isModule.test(error.message)) {
-    const whole = import('data:text/javascript,' + encodeURIComponent(source));
-    whole.catch((e) => { process.nextTick(() => { throw e; }); });
-  } else {
-    const ours = (line) => /\[eval\]|node:internal\/process\/execution/.test(line);
-    if (error && typeof error.stack === 'string')
-      error.stack = error.stack.split('\n').filter((line) => !ours(line)).join('\n');
-    throw error;
-  }
+  isModule = moduleOnly.test(error.message);
 }
+if (isModule) import('data:text/javascript,' + encodeURIComponent(source));
+else main._compile(source, file);
 """
 
 
