@@ -48,6 +48,8 @@ COMMANDS: dict[str, str] = {
     "sandbox exec box -- true": RUN,
     "sandbox list": "sandboxes next_cursor",
     "sandbox logs box": "sandbox_id executions",
+    "sandbox timeline": "begin end sandboxes",
+    "sandbox timeline box": "begin end sandboxes",
     "sandbox cp - box:/x": "sandbox_id path local direction bytes",
     "sandbox stop box": SANDBOX,
     "sandbox stop box box": "sandboxes",
@@ -74,6 +76,7 @@ COMMANDS: dict[str, str] = {
 INSIDE: dict[str, str] = {
     "sandbox list": SANDBOX,
     "sandbox logs box": EXECUTION,
+    "sandbox timeline": "sandbox_id name user_id provider stop_reason stretches runs",
     "events list": EVENT,
     "audit log": ENTRY,
     "usage": f"key {USAGE}",

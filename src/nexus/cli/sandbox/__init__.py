@@ -25,6 +25,7 @@ _COMMANDS: Final = {
     "stop": (f"{_HERE}.lifecycle:stop", "Destroy sandboxes. Final."),
     "cp": (f"{_HERE}.files:copy", "Copy a file into or out of a sandbox."),
     "logs": (f"{_HERE}.logs:logs", "List what was run in a sandbox."),
+    "timeline": (f"{_HERE}.timeline:timeline", "Draw lives of sandboxes, with what ran in them."),
 }
 
 
