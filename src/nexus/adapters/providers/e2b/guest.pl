@@ -96,28 +96,23 @@ BEGIN { start(@rest[2 .. $#rest]) if $mode eq "run" }
 
 sub slurp { open my $file, "<:raw", $_[0] or return ""; local $/; my $all = <$file>; return $all // "" }
 
-# Pids of what the run started: the descendants of $keeper, who adopts every orphan below it, and, should that one be
-# dead, whatever still carries the run's mark in its environment.
+# Pids of what the run started: the descendants of $keeper, who adopts every orphan below it; or, should there be none,
+# whatever still carries the run's mark in its environment, and its descendants.
 sub members {
     my ($keeper) = @_;
-    my (%parent, %in);
+    my (%children, @found);
     opendir my $proc, "/proc" or return;
     for my $pid (grep /^\d+$/, readdir $proc) {
         next if $pid == $$;
         my ($state, $ppid) = slurp("/proc/$pid/stat") =~ /.*\) (\S) (\d+)/s or next;
-        next if $state =~ /[ZX]/;
-        $parent{$pid} = $ppid;
-        $in{$pid} = 1 if index("\0" . slurp("/proc/$pid/environ"), "\0NEXUS_EXECUTION=$id\0") >= 0;
+        push @{ $children{$ppid} }, $pid if $state !~ /[ZX]/;
+        push @found, $pid if not $keeper and index("\0" . slurp("/proc/$pid/environ"), "\0NEXUS_EXECUTION=$id\0") >= 0;
     }
-    my $grown = 1;
-    while ($grown) {
-        $grown = 0;
-        for my $pid (keys %parent) {
-            next if $in{$pid} or not($parent{$pid} == $keeper or $in{ $parent{$pid} });
-            $in{$pid} = $grown = 1;
-        }
+    @found = @{ $children{$keeper} || [] } if $keeper;
+    my %in = map { $_ => 1 } @found;
+    while (@found) {
+        @found = grep { not $in{$_}++ } map { @{ $children{$_} || [] } } @found;
     }
-    delete $in{$keeper};
     return keys %in;
 }
 
@@ -227,7 +222,7 @@ sub cancel {
     my $lives = sub { index(slurp("/proc/$pid/cmdline"), $id) >= 0 and slurp("/proc/$pid/stat") !~ /\) Z/ };
     kill "TERM", $pid if $lives->();
     select undef, undef, undef, 0.01 while $lives->() and now() < $until - 1;
-    my $left = slay($lives->() ? $pid : -1, $until, sub { });
+    my $left = slay($lives->() ? $pid : 0, $until, sub { });
     kill "KILL", $pid if $lives->();
     send_out("c$left\n");
 }

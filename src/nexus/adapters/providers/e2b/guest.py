@@ -156,32 +156,36 @@ class Frames:
     """Cuts what the SDK hands out into frames. Knows at which byte a broken stream has to be taken up again."""
 
     def __init__(self, name: str) -> None:
-        self._head = f"nexus {name}\n".encode()
-        self._buffer = bytearray()
-        self._headed = False
+        self._head = f"nexus {name}\n"
         self.offset = 0
         """Bytes of complete frames so far."""
-
-    @property
-    def headed(self) -> bool:
-        """The guest has spoken."""
-        return self._headed
+        self.restart()
 
     def restart(self) -> None:
         """A new stream follows, from `offset` on."""
-        self._buffer.clear()
-        self._headed = False
+        self._before = ""
+        self._buffer = bytearray()
+        self._torn = False
+        self.headed = False
+        """The guest has spoken."""
 
     def feed(self, text: str) -> Iterator[Frame]:
         """The frames that this piece of output completes."""
-        self._buffer += text.encode("latin-1", "replace")
-        if not self._headed:
+        if not self.headed:
             # A login shell may print before it becomes the guest.
-            at = self._buffer.find(self._head)
-            if at < 0:
+            before, found, text = (self._before + text).partition(self._head)
+            if not found:
+                self._before = before[-_LONGEST_HEAD:]
                 return
-            del self._buffer[: at + len(self._head)]
-            self._headed = True
+            self.headed = True
+        if self._torn:
+            return
+        if (foreign := _FOREIGN.search(text)) is not None:
+            # No such character comes from the guest, but the SDK puts one where a stream breaks within a character:
+            # what follows cannot be read, and will be asked for again.
+            self._torn = True
+            text = text[: foreign.start()]
+        self._buffer += text.encode("latin-1")
         while (newline := self._buffer.find(b"\n", 0, _LONGEST_HEAD)) >= 0:
             head = _HEAD.fullmatch(self._buffer, 0, newline)
             if head is None:
@@ -199,6 +203,7 @@ class Frames:
 
 
 _LONGEST_HEAD: Final = 200
+_FOREIGN: Final = re.compile("[^\x00-\xff]")
 _HEAD: Final = re.compile(
     rb"(?P<stream>[oe])(?P<length>\d{1,5})|(?P<word>[bdnk])|c(?P<left>\d{1,9})"
     rb"|x(?P<numbers>\d{1,5} [01] [01] \d{1,18} \d{1,18} \d{1,12} \d{1,9})"
