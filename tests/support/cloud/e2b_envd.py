@@ -107,7 +107,7 @@ class Envd:
                 if deadline is not None and not timed_out and time.monotonic() >= deadline:
                     # envd kills the command itself, not what that started.
                     timed_out = True
-                    self.sandbox.machine.signal(child, signal.SIGKILL)
+                    self.sandbox.signal(process, signal.SIGKILL)
                 if stream is not None and (not stream.connected or self.sandbox.paused):
                     self.connection.reset()
                     stream, deadline = None, None
@@ -154,7 +154,7 @@ class Envd:
     def send_signal(self) -> None:
         body = self.connection.json()
         number = {"SIGNAL_SIGKILL": signal.SIGKILL, "SIGNAL_SIGTERM": signal.SIGTERM}[body["signal"]]
-        self.sandbox.machine.signal(self.process(body).child, number)
+        self.sandbox.signal(self.process(body), number)
         raise Answer(200, {})
 
     def send_input(self) -> None:

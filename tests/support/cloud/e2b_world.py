@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import threading
+import time
 import uuid
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -59,6 +60,14 @@ class CloudSandbox:
         process = Process(next(self._numbers), child, config, user)
         self.processes[process.pid] = process
         return process
+
+    def signal(self, process: Process, number: int) -> None:
+        """Send a signal to a command, which may not have entered its machine yet."""
+        pid = process.child.pid
+        with contextlib.suppress(FileNotFoundError):
+            while process.child.poll() is None and not Path(f"/proc/{pid}/task/{pid}/children").read_text():
+                time.sleep(0.001)
+        self.machine.signal(process.child, number)
 
     def ended(self, process: Process) -> None:
         self.processes.pop(process.pid, None)
