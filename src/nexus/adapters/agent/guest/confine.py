@@ -9,6 +9,9 @@ import resource
 from nexus.adapters.agent.guest import kernel
 from nexus.adapters.agent.guest.kernel import signals
 
+_DESCRIPTORS = 1024
+"""No process of the agent's has descriptors beyond this one."""
+
 
 class Rules:
     """How runs are confined; fixed when the agent starts."""
@@ -66,26 +69,20 @@ def place(standard: list[int], extra: list[int]) -> None:
     wanted = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, len(wanted)) for fd in wanted]
     for target, fd in enumerate(wanted):
         os.dup2(fd, target)
-    os.closerange(len(wanted), _highest_descriptor() + 1)
+    os.closerange(len(wanted), _DESCRIPTORS)
 
 
 def keep_only(descriptors: list[int]) -> None:
     """Close every other descriptor."""
     low = 0
-    for fd in [*sorted(descriptors), _highest_descriptor() + 1]:
+    for fd in [*sorted(descriptors), _DESCRIPTORS]:
         if low < fd:  # CPython takes the empty range from 0 for everything
             os.closerange(low, fd)
         low = fd + 1
 
 
-def _highest_descriptor() -> int:
-    # The agent keeps few and low ones open; closing up to a limit of a million one by one would take longer than the
-    # run.
-    return max(int(name) for name in os.listdir("/proc/self/fd"))
-
-
-def become_user(rules: Rules, fresh: bool) -> None:
-    """Turn into the user, for good. `fresh`: another program follows and gets the default signal actions."""
+def become_user(rules: Rules) -> None:
+    """Turn into the user, for good."""
     os.setsid()
     os.nice(rules.nice)
     kernel.set_dumpable(True)
@@ -110,8 +107,12 @@ def become_user(rules: Rules, fresh: bool) -> None:
     if rules.filter is not None:
         kernel.install_filter(rules.filter)
     os.umask(0o022)
+
+
+def enter(home: str, fresh: bool) -> None:
+    """The last that is done before the program. `fresh`: it is another one, and gets the default signal actions."""
     try:
-        os.chdir(rules.home)
+        os.chdir(home)
     except OSError:  # its owner may have closed it to himself
         os.chdir("/")
     if fresh:

@@ -159,9 +159,10 @@ def _program(rules: confine.Rules, fds: list[int]) -> str | None:
     placed = False
     try:
         signals.signal(signals.SIGTERM, signals.SIG_DFL)
-        spec = _read_spec(
-            fds[SPEC]
-        )  # as nobody whom a user's process could touch; for a child ahead of time, a long wait
+        # A child that was forked ahead of time waits now: where other runs can see it, as nobody whom they can touch.
+        if rules.pid_namespaces:
+            confine.become_user(rules)
+        spec = _read_spec(fds[SPEC])
         if spec is None:
             os._exit(0)
         argv, env, limit = spec["argv"], spec["env"], spec["limit"]
@@ -170,33 +171,35 @@ def _program(rules: confine.Rules, fds: list[int]) -> str | None:
         assert isinstance(limit, int)
         confine.place(fds[STDIN : STDERR + 1], [fds[SPEC]] if spec["extra"] else [])
         placed = True
-        confine.become_user(rules, bool(argv))
+        if not rules.pid_namespaces:
+            confine.become_user(rules)
+        confine.enter(rules.home, bool(argv))
+        if argv:
+            _execute(argv, env)
         os.environ.clear()
-        for name, value in env.items():
-            os.environ[name] = value
+        os.environ.update(env)
         if spec["kind"] != "run":
             fileops.perform(str(spec["kind"]), str(spec["path"]), limit)
             os._exit(0)
-        if not argv:
-            return str(spec["path"])
-        _execute(argv, env)
+        return str(spec["path"])
     except BaseException as error:
         os.write(2 if placed else fds[STDERR], f"nexus: cannot start: {error!r}\n".encode("utf-8", "replace"))
         os._exit(126)
-    return None
 
 
 def _execute(argv: list[str], env: dict[str, str]) -> None:
     """Become another program, or leave with the codes that a shell gives."""
-    code, why = 126, ""
-    try:
-        os.execvpe(argv[0], argv, env)
-    except FileNotFoundError:
-        code, why = 127, "command not found"
-    except OSError as error:
-        why = os.strerror(error.errno or 0)
-    except ValueError as error:
-        why = str(error)
+    code, why = 127, "command not found"
+    folders = [""] if "/" in argv[0] else [folder + "/" for folder in env.get("PATH", os.defpath).split(":")]
+    for folder in folders:
+        try:
+            os.execve(folder + argv[0], argv, env)
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError as error:
+            code, why = 126, os.strerror(error.errno or 0)
+        except ValueError as error:
+            code, why = 126, str(error)
     os.write(2, f"{argv[0]}: {why}\n".encode("utf-8", "surrogateescape"))
     os._exit(code)
 
