@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
 from nexus.adapters.agent.stream import connect_unix
-from nexus.adapters.providers.local import LocalProvider
+from nexus.adapters.providers.local import LocalProvider, interpreters
 from nexus.domain.errors import ProviderInvalidRequest, ProviderOutcomeUnknown
 from nexus.domain.provider import ExecutionResult, Observed, RunRequest
 from tests.integration.local.conftest import MakeSpec, Run
@@ -415,3 +417,11 @@ def test_runs_that_make_no_sense(fields: dict[str, object], provider: LocalProvi
     }
     with pytest.raises(ProviderInvalidRequest):
         provider.run(sandbox.ref, RunRequest(**values))  # type: ignore[arg-type]
+
+
+def test_the_default_template_has_pandas_and_numpy(sandbox: Observed, run: Run) -> None:
+    prepared = Path(sys.prefix) / interpreters.DEFAULT_TEMPLATE
+    assert prepared.exists(), "the default template is missing: run scripts/setup"
+    table = "pandas.read_csv(io.StringIO('a,b\\n1,2\\n3,4'))"
+    code = f"import io, numpy, pandas, sys\nprint({table}.sum().tolist(), sys.executable)"
+    assert run(sandbox.ref, code, timeout=60).stdout == f"[4, 6] {prepared}\n".encode()
