@@ -1,4 +1,4 @@
-"""Making one program of the guest's modules: for an inherited descriptor (local), or as arguments (containers).
+"""Making one program of the guest's modules: for an inherited descriptor (local), a file or variables (containers).
 
 Source is always part of it; code compiled by the manager's own interpreter comes along for a guest with the same one
 and saves it the compiling, most of the time that a start takes.
@@ -68,23 +68,20 @@ LOCAL_COMMAND = (
 
 
 _VARIABLE = "NEXUS_AGENT_"
-_CONTAINER_COMMAND = f"import os; exec(os.environ.pop('{_VARIABLE}BOOT'))"
 _CONTAINER_BOOT = (
     f"""
 import os, sys
 if sys.version_info < (3, 9): os._exit({UNFIT})
-try: import binascii, zlib, marshal, ctypes
+try: import ctypes
 except ImportError: os._exit({UNFIT})
 """
     + _BOOT
-    + f"""
-taken = [os.environ.pop({_VARIABLE!r} + name) for name in ('PROGRAM_FOR', 'PROGRAM', 'SOURCE', 'CONFIG')]
-magic, compiled, source, settings = taken
-fits = bytes.fromhex(magic) == external.MAGIC_NUMBER
-program, settings = zlib.decompress(binascii.a2b_base64(compiled if fits else source)), binascii.a2b_base64(settings)
-boot({PACKAGE!r}, program, 'container', marshal.loads(settings))
-"""
 )
+_FROM_ENVIRONMENT = f"""
+import binascii, zlib
+source, settings = [binascii.a2b_base64(os.environ.pop({_VARIABLE!r} + name)) for name in ('SOURCE', 'CONFIG')]
+boot({PACKAGE!r}, zlib.decompress(source), 'container', marshal.loads(settings))
+"""
 
 
 def local_arguments(birth: int) -> list[str]:
@@ -121,17 +118,27 @@ def birth(config: Mapping[str, object]) -> bytes:
     return _LOCAL_BOOT + LENGTH.pack(len(body)) + body + LENGTH.pack(len(settings)) + settings
 
 
-def container_command(config: Mapping[str, object]) -> tuple[tuple[str, ...], dict[str, str]]:
-    """The main process of a container: arguments, and an environment with all it needs, so that restarting the
-    container restarts the agent.
+def container_file(config: Mapping[str, object], path: str) -> tuple[tuple[str, ...], bytes]:
+    """The main process of a container that has a file at `path`: its arguments, and what the file holds.
 
-    Not in the arguments, because every `ps` in the sandbox would show it. `config` is as in `guest.main.container` and
-    is legible to whoever may inspect the container: no secrets. Each value is well below the 128 KiB that Linux allows.
+    `config` is as in `guest.main.container`. Starting the container again starts the agent again.
     """
-    names = ("PROGRAM_FOR", "PROGRAM", "SOURCE", "CONFIG")
+    boot = f"{_CONTAINER_BOOT}\nboot({PACKAGE!r}, taken[0], 'container', taken[1])"
+    told = (boot, (program(), dict(config)))
+    command = f"import marshal; boot, taken = marshal.load(open({path!r}, 'rb')); exec(boot)"
+    return ("python3", "-I", "-c", command), marshal.dumps(told, _MARSHAL_VERSION)
+
+
+def container_command(config: Mapping[str, object]) -> tuple[tuple[str, ...], dict[str, str]]:
+    """As `container_file`, for a container that shares no file with this machine: everything is in its environment.
+
+    Not in the arguments, because every `ps` in the sandbox would show it. Legible to whoever may inspect the container:
+    no secrets. Each value is well below the 128 KiB that Linux allows for one.
+    """
     settings = _text_of(marshal.dumps(dict(config), _MARSHAL_VERSION))
-    env = {_VARIABLE + name: value for name, value in zip(names, (*_container_programs(), settings), strict=True)}
-    return ("python3", "-I", "-c", _CONTAINER_COMMAND), {_VARIABLE + "BOOT": _CONTAINER_BOOT, **env}
+    env = {"BOOT": _CONTAINER_BOOT + _FROM_ENVIRONMENT, "SOURCE": _packed_source(), "CONFIG": settings}
+    command = f"import os; exec(os.environ.pop('{_VARIABLE}BOOT'))"
+    return ("python3", "-I", "-c", command), {_VARIABLE + name: value for name, value in env.items()}
 
 
 @functools.cache
@@ -142,13 +149,9 @@ def relay_command(socket: str) -> tuple[str, ...]:
 
 
 @functools.cache
-def _container_programs() -> tuple[str, str, str]:
-    """The magic number that the compiled program is for, the compiled program, and the program as source."""
-    compiled = [(name, source if name == "script" else "", code) for name, source, code in _modules()]
+def _packed_source() -> str:
     sources = [(name, source, None) for name, source, _ in _modules()]
-    magic = importlib.util.MAGIC_NUMBER
-    both = (marshal.dumps((magic, modules), _MARSHAL_VERSION) for modules in (compiled, sources))
-    return magic.hex(), *(_text_of(zlib.compress(body, 9)) for body in both)  # type: ignore[return-value]
+    return _text_of(zlib.compress(marshal.dumps((importlib.util.MAGIC_NUMBER, sources), _MARSHAL_VERSION), 9))
 
 
 def _text_of(data: bytes) -> str:

@@ -10,10 +10,11 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
 
-from nexus.adapters.agent.bundle import container_command
+from nexus.adapters.agent.bundle import container_command, container_file
 from nexus.adapters.agent.client import AgentLink, AgentSilent
 from nexus.adapters.agent.stream import ByteStream, connect_unix
 from nexus.adapters.providers.docker.container import (
@@ -21,6 +22,7 @@ from nexus.adapters.providers.docker.container import (
     CODE_FOLDER,
     ENVIRONMENT,
     HOME,
+    PROGRAM,
     SOCKET,
     UNREACHABLE,
     agent_limits,
@@ -49,25 +51,37 @@ EXPIRY_GRACE: Final = 5.0
 """An agent lingers this long after its deadline: time enough for whoever resumes a paused sandbox to move it."""
 
 
-def agent_command(
-    uid: int, limits: Limits, network: str, lifetime: timedelta | None
-) -> tuple[tuple[str, ...], dict[str, str]]:
-    """The container's first process, and its environment, for code that runs as `uid`."""
-    return container_command(
-        {
-            "socket": f"{AGENT_FOLDER}/{SOCKET}",
-            "home": HOME,
-            "uid": uid,
-            "gid": uid,
-            "code_dir": CODE_FOLDER,
-            "nice": NICE,
-            "expiry_grace": int(EXPIRY_GRACE * 1000),
-            "env": dict(ENVIRONMENT),
-            "ttl": None if lifetime is None else int(lifetime.total_seconds() * 1000),
-            "unreachable": None if network == "none" else list(UNREACHABLE),
-            **agent_limits(limits),
-        }
-    )
+@dataclass(frozen=True, slots=True)
+class FirstProcess:
+    """What a container starts with."""
+
+    command: tuple[str, ...]
+    env: Mapping[str, str] = field(default_factory=dict)
+    file: bytes = b""
+    """What its folder holds as `PROGRAM`, where it has one outside."""
+
+
+def first_process(
+    uid: int, limits: Limits, network: str, lifetime: timedelta | None, *, has_folder: bool
+) -> FirstProcess:
+    """The agent, for code that runs as `uid`; from a file where the container shares a folder with this machine."""
+    config: dict[str, object] = {
+        "socket": f"{AGENT_FOLDER}/{SOCKET}",
+        "home": HOME,
+        "uid": uid,
+        "gid": uid,
+        "code_dir": CODE_FOLDER,
+        "nice": NICE,
+        "expiry_grace": int(EXPIRY_GRACE * 1000),
+        "env": dict(ENVIRONMENT),
+        "ttl": None if lifetime is None else int(lifetime.total_seconds() * 1000),
+        "unreachable": None if network == "none" else list(UNREACHABLE),
+        **agent_limits(limits),
+    }
+    if has_folder:
+        command, file = container_file(config, f"{AGENT_FOLDER}/{PROGRAM}")
+        return FirstProcess(command, file=file)
+    return FirstProcess(*container_command(config))
 
 
 class AgentInside:

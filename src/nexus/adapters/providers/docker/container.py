@@ -25,6 +25,8 @@ ENVIRONMENT: Final[Mapping[str, str]] = {
 AGENT_FOLDER = "/run/nexus"
 """Where the agent's socket is, inside. User code has no way in."""
 SOCKET = "agent.sock"
+PROGRAM = "agent"
+"""The agent itself, in the same folder, where that lies outside."""
 
 CODE_FOLDER = "/run/nexus-code"
 """Where the agent puts what it is given to run; user code can read its own there and change nothing."""

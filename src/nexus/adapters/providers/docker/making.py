@@ -17,8 +17,8 @@ from typing import Final
 from nexus.adapters.agent.bundle import UNFIT
 from nexus.adapters.agent.guest.main import NO_PLACE
 from nexus.adapters.providers.docker import bare, naming
-from nexus.adapters.providers.docker.agent import agent_command
-from nexus.adapters.providers.docker.container import Blueprint, create_request, network_mode
+from nexus.adapters.providers.docker.agent import FirstProcess, first_process
+from nexus.adapters.providers.docker.container import PROGRAM, Blueprint, create_request, network_mode
 from nexus.adapters.providers.docker.containers import Containers, ImageMissing, NameInUse, PlaceMissing, Seen
 from nexus.adapters.providers.docker.engine import Engine
 from nexus.adapters.providers.docker.images import image_facts, image_missing, image_of
@@ -77,11 +77,17 @@ class Maker:
         uid, network = self._code_uid(), network_mode(spec.network, self._network)
         is_bare = facts.image_id in self._without_python
         folder = None if is_bare else self._make_folder(folder_prefix)
-        first = (bare.first_command(), {}) if is_bare else agent_command(uid, spec.limits, network, lifetime)
+        if is_bare:
+            first = FirstProcess(bare.first_command())
+        else:
+            first = first_process(uid, spec.limits, network, lifetime, has_folder=folder is not None)
+        if folder is not None:
+            (folder / PROGRAM).write_bytes(first.file)
+            (folder / PROGRAM).chmod(0o640)
         blueprint = Blueprint(
             image=image,
-            command=first[0],
-            env=first[1],
+            command=first.command,
+            env=first.env,
             limits=spec.limits,
             network=network,
             code_uid=uid,
@@ -103,9 +109,9 @@ class Maker:
         if facts.image_id in self._without_python:
             return ""
         network = network_mode(spec.network, self._network)
-        command = agent_command(_FIRST_UID, spec.limits, network, None)
-        told = json.dumps([facts.image_id, network, asdict(spec.limits), command], sort_keys=True)
-        return hashlib.sha256(told.encode()).hexdigest()[:12]
+        agent = first_process(_FIRST_UID, spec.limits, network, None, has_folder=True)
+        told = json.dumps([facts.image_id, network, asdict(spec.limits)]).encode()
+        return hashlib.sha256(told + agent.file).hexdigest()[:12]
 
     def _code_uid(self) -> int:
         """Never the group that opens the agent's folder."""
@@ -198,7 +204,7 @@ class Maker:
             self._shares_files = False
         finally:
             if plan.folder is not None and not container_id:
-                plan.folder.rmdir()
+                clear_folder(str(plan.folder))
         return ""
 
     def _start(self, container_id: str, labels: Mapping[str, str], image_id: str) -> bool:
