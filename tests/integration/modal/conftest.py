@@ -26,7 +26,7 @@ def cloud(_cloud: ModalCloud, monkeypatch: pytest.MonkeyPatch) -> Iterator[Modal
     """A Modal in good health, with nothing in it before and after each test."""
     for name, value in _cloud.environment().items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setenv("MODAL_MAX_THROTTLE_WAIT", "1")
+    monkeypatch.setenv("MODAL_MAX_THROTTLE_WAIT", "10")
     yield _cloud
     _cloud.plan.clear()
     _cloud.plan.hits.clear()
@@ -63,8 +63,8 @@ def patient(open_provider: Callable[..., ModalProvider]) -> ModalProvider:
 
 
 @pytest.fixture
-def sandbox(provider: ModalProvider) -> Observed:
-    return provider.ensure(new_spec())
+def sandbox(patient: ModalProvider) -> Observed:
+    return patient.ensure(new_spec())
 
 
 def new_spec(**fields: Any) -> SandboxSpec:

@@ -51,14 +51,14 @@ def test_a_stream_that_is_cut_for_good_leaves_the_outcome_unknown(
 
 
 def test_a_sandbox_that_is_killed_under_its_run_leaves_the_outcome_unknown(
-    cloud: ModalCloud, provider: ModalProvider, sandbox: Observed
+    cloud: ModalCloud, patient: ModalProvider, sandbox: Observed
 ) -> None:
     cloud.plan.set(Fault.KILLED, times=1)
     with pytest.raises(ProviderOutcomeUnknown, match="ended while the run"):
-        provider.run(sandbox.ref, bash("echo up; sleep 60", timeout=60))
-    assert provider.inspect(sandbox.ref).condition == "gone"
+        patient.run(sandbox.ref, bash("echo up; sleep 60", timeout=60))
+    assert patient.inspect(sandbox.ref).condition == "gone"
     with pytest.raises(ProviderGone):
-        provider.run(sandbox.ref, bash("echo"))
+        patient.run(sandbox.ref, bash("echo"))
 
 
 def test_a_server_that_goes_away_under_a_run_leaves_the_outcome_unknown_and_the_sandbox_alive(
@@ -101,23 +101,24 @@ def test_a_run_that_could_not_start_is_proven_never_to_have_begun(
     assert provider.run(sandbox.ref, bash("cat ran 2>/dev/null")).stdout == b""
 
 
-def test_a_cancel_that_comes_first_wins(provider: ModalProvider, sandbox: Observed) -> None:
+def test_a_cancel_that_comes_first_wins(patient: ModalProvider, sandbox: Observed) -> None:
     request = bash("echo -n x >> ran")
-    provider.cancel(sandbox.ref, request.execution_id)
+    patient.cancel(sandbox.ref, request.execution_id)
     with pytest.raises(ProviderOutcomeUnknown):
-        provider.run(sandbox.ref, request)
-    assert provider.run(sandbox.ref, bash("cat ran 2>/dev/null")).stdout == b""
+        patient.run(sandbox.ref, request)
+    assert patient.run(sandbox.ref, bash("cat ran 2>/dev/null")).stdout == b""
 
 
-def test_a_worker_that_is_ahead_of_time_still_makes_a_time_out(
-    cloud: ModalCloud, provider: ModalProvider, sandbox: Observed
+def test_modals_own_time_out_is_one_too_and_ends_everything(
+    cloud: ModalCloud, patient: ModalProvider, sandbox: Observed
 ) -> None:
-    cloud.router.clock_ahead = 14.99  # its own time-out, meant as a backstop, then strikes with ours
+    cloud.router.clock_ahead = 14.99  # meant as a backstop, it now strikes just before ours, and the command alone
     try:
-        result = provider.run(sandbox.ref, bash("echo up; sleep 60", timeout=1))
+        result = patient.run(sandbox.ref, bash("sleep 60 & echo up; sleep 60; true", timeout=1))
     finally:
         cloud.router.clock_ahead = 0.0
     assert (result.timed_out, result.exit_code, result.stdout) == (True, 124, b"up\n")
+    assert not cloud.record(sandbox.ref.data["modal_id"]).machine.processes()
 
 
 def test_code_that_does_not_arrive_whole_is_not_run(cloud: ModalCloud, provider: ModalProvider) -> None:
@@ -129,9 +130,9 @@ def test_code_that_does_not_arrive_whole_is_not_run(cloud: ModalCloud, provider:
     assert provider.run(sandbox.ref, bash("cat ran 2>/dev/null")).stdout == b""
 
 
-def test_a_command_longer_than_modal_takes_is_refused(provider: ModalProvider, sandbox: Observed) -> None:
+def test_a_command_longer_than_modal_takes_is_refused(patient: ModalProvider, sandbox: Observed) -> None:
     with pytest.raises(ProviderInvalidRequest):
-        provider.run(sandbox.ref, RunRequest("ex_long", timeout=5, argv=("echo", "x" * 70_000)))
+        patient.run(sandbox.ref, RunRequest("ex_long", timeout=5, argv=("echo", "x" * 70_000)))
 
 
 def test_a_hundred_runs_at_width_sixteen(patient: ModalProvider) -> None:
@@ -145,16 +146,16 @@ def test_a_hundred_runs_at_width_sixteen(patient: ModalProvider) -> None:
 
 def test_two_hundred_runs_leave_nothing_behind(cloud: ModalCloud, open_provider: Callable[..., ModalProvider]) -> None:
     before = _connections(cloud)
-    provider = open_provider(request_timeout=20.0)
-    sandbox = provider.ensure(new_spec())
+    patient = open_provider(request_timeout=20.0)
+    sandbox = patient.ensure(new_spec())
     for _ in range(5):
-        provider.run(sandbox.ref, bash("true"))
+        patient.run(sandbox.ref, bash("true"))
     warm = _held(cloud)
     for _ in range(200):
-        assert provider.run(sandbox.ref, bash("true")).exit_code == 0
+        assert patient.run(sandbox.ref, bash("true")).exit_code == 0
     assert _held(cloud) == warm
     assert not cloud.record(sandbox.ref.data["modal_id"]).machine.processes()
-    provider.close()
+    patient.close()
     assert not [thread for thread in threading.enumerate() if thread.name == "nexus-modal"]
     assert _connections(cloud) == before
 
@@ -175,26 +176,26 @@ def _connections(cloud: ModalCloud) -> int:
     return count
 
 
-def test_it_may_be_used_inside_a_running_event_loop(provider: ModalProvider, sandbox: Observed) -> None:
+def test_it_may_be_used_inside_a_running_event_loop(patient: ModalProvider, sandbox: Observed) -> None:
     # The SDK warns about blocking calls there, and a warning is an error here.
     async def main() -> bytes:
-        return provider.run(sandbox.ref, bash("echo fine")).stdout
+        return patient.run(sandbox.ref, bash("echo fine")).stdout
 
     assert asyncio.run(main()) == b"fine\n"
 
 
-def test_a_fork_gets_a_connection_of_its_own(provider: ModalProvider, sandbox: Observed) -> None:
-    assert provider.run(sandbox.ref, bash("echo parent")).stdout == b"parent\n"
+def test_a_fork_gets_a_connection_of_its_own(patient: ModalProvider, sandbox: Observed) -> None:
+    assert patient.run(sandbox.ref, bash("echo parent")).stdout == b"parent\n"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # newer Pythons advise against what is tested here
         child = os.fork()
     if child == 0:
         status = 1
         try:
-            if provider.run(sandbox.ref, bash("echo child > file; echo child")).stdout == b"child\n":
+            if patient.run(sandbox.ref, bash("echo child > file; echo child")).stdout == b"child\n":
                 status = 0
-            provider.close()
+            patient.close()
         finally:
             os._exit(status)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    assert provider.run(sandbox.ref, bash("cat file")).stdout == b"child\n"
+    assert patient.run(sandbox.ref, bash("cat file")).stdout == b"child\n"

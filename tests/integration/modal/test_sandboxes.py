@@ -31,9 +31,9 @@ def record_of(cloud: ModalCloud, seen: Observed) -> SandboxRecord:
 
 
 # --- what is asked of Modal ------------------------------------------------------------------------------------------
-def test_a_sandbox_carries_its_id_installation_and_generation(cloud: ModalCloud, provider: ModalProvider) -> None:
+def test_a_sandbox_carries_its_id_installation_and_generation(cloud: ModalCloud, patient: ModalProvider) -> None:
     spec = new_spec(generation=3, labels={"team": "not for Modal"})
-    record = record_of(cloud, provider.ensure(spec))
+    record = record_of(cloud, patient.ensure(spec))
     assert record.definition.name == f"{spec.sandbox_id}-g3"
     created = record.tags.pop("nexus_created")
     assert abs(int(created) / 1000 - datetime.now(UTC).timestamp()) < 60
@@ -51,19 +51,19 @@ def test_modal_gets_the_longest_time_there_is(cloud: ModalCloud, open_provider: 
     assert definition.idle_timeout_secs == 900
 
 
-def test_a_deadline_beyond_modals_own_is_said(provider: ModalProvider) -> None:
-    later = provider.ensure(new_spec(expires_at=datetime.now(UTC) + timedelta(days=2)))
+def test_a_deadline_beyond_modals_own_is_said(patient: ModalProvider) -> None:
+    later = patient.ensure(new_spec(expires_at=datetime.now(UTC) + timedelta(days=2)))
     assert any("24 hours" in note for note in later.notes)
-    assert not any("24 hours" in note for note in provider.ensure(new_spec()).notes)
+    assert not any("24 hours" in note for note in patient.ensure(new_spec()).notes)
 
 
-def test_limits_are_ceilings_and_what_is_not_kept_is_said(cloud: ModalCloud, provider: ModalProvider) -> None:
-    seen = provider.ensure(new_spec(limits=Limits(memory_mb=512, cpus=2.0, processes=9, disk_mb=None)))
+def test_limits_are_ceilings_and_what_is_not_kept_is_said(cloud: ModalCloud, patient: ModalProvider) -> None:
+    seen = patient.ensure(new_spec(limits=Limits(memory_mb=512, cpus=2.0, processes=9, disk_mb=None)))
     resources = record_of(cloud, seen).definition.resources
     assert (resources.memory_mb, resources.memory_mb_max) == (128, 512)
     assert (resources.milli_cpu, resources.milli_cpu_max) == (125, 2000)
     assert seen.notes == ("Modal does not enforce: processes",)
-    small = provider.ensure(new_spec(limits=Limits(memory_mb=64, cpus=0.1, processes=None, disk_mb=None)))
+    small = patient.ensure(new_spec(limits=Limits(memory_mb=64, cpus=0.1, processes=None, disk_mb=None)))
     resources = record_of(cloud, small).definition.resources
     assert (resources.memory_mb, resources.memory_mb_max) == (64, 64)
     assert (resources.milli_cpu, resources.milli_cpu_max) == (100, 100)
@@ -71,24 +71,24 @@ def test_limits_are_ceilings_and_what_is_not_kept_is_said(cloud: ModalCloud, pro
 
 
 @pytest.mark.parametrize(("policy", "access"), [("full", "OPEN"), ("none", "BLOCKED")])
-def test_network(cloud: ModalCloud, provider: ModalProvider, policy: str, access: str) -> None:
-    definition = record_of(cloud, provider.ensure(new_spec(network=policy))).definition
+def test_network(cloud: ModalCloud, patient: ModalProvider, policy: str, access: str) -> None:
+    definition = record_of(cloud, patient.ensure(new_spec(network=policy))).definition
     kind = api_pb2.NetworkAccess.NetworkAccessType
     assert kind.Name(definition.network_access.network_access_type) == access
 
 
-def test_a_gpu(cloud: ModalCloud, provider: ModalProvider) -> None:
+def test_a_gpu(cloud: ModalCloud, patient: ModalProvider) -> None:
     spec = new_spec(template=Template(gpu="T4"), env={"A": "b c"})
-    seen = provider.ensure(spec)
+    seen = patient.ensure(spec)
     record = record_of(cloud, seen)
     assert record.definition.resources.gpu_config.gpu_type == "T4"
     assert len(record.id) == len("sb-") + 22, "GPUs need Modal's older kind of sandbox"
-    assert provider.ensure(spec).ref == seen.ref
-    assert provider.run(seen.ref, bash('echo "$A"')).stdout == b"b c\n"
-    assert [found.ref for found in provider.find(spec.sandbox_id, "tests")] == [seen.ref]
-    assert provider.inspect(seen.ref).condition == "running"
-    assert provider.destroy(seen.ref) is True
-    assert provider.inspect(seen.ref).condition == "gone"
+    assert patient.ensure(spec).ref == seen.ref
+    assert patient.run(seen.ref, bash('echo "$A"')).stdout == b"b c\n"
+    assert [found.ref for found in patient.find(spec.sandbox_id, "tests")] == [seen.ref]
+    assert patient.inspect(seen.ref).condition == "running"
+    assert patient.destroy(seen.ref) is True
+    assert patient.inspect(seen.ref).condition == "gone"
 
 
 def test_a_gpu_that_never_comes_is_not_waited_for(cloud: ModalCloud, provider: ModalProvider) -> None:
@@ -104,34 +104,34 @@ def test_a_gpu_that_never_comes_is_not_waited_for(cloud: ModalCloud, provider: M
     [Template(), Template(image="python:3.12-slim"), Template(name="x", image="x/y", template_id="x/y")],
     ids=["its own", "registry", "an unknown name"],
 )
-def test_images_are_built_once(cloud: ModalCloud, provider: ModalProvider, template: Template) -> None:
+def test_images_are_built_once(cloud: ModalCloud, patient: ModalProvider, template: Template) -> None:
     built = cloud.calls["ImageGetOrCreate"]
-    one, two = provider.ensure(new_spec(template=template)), provider.ensure(new_spec(template=template))
+    one, two = patient.ensure(new_spec(template=template)), patient.ensure(new_spec(template=template))
     assert cloud.calls["ImageGetOrCreate"] > built
     again = cloud.calls["ImageGetOrCreate"]
     assert record_of(cloud, one).definition.image_id == record_of(cloud, two).definition.image_id
-    provider.ensure(new_spec(template=template))
+    patient.ensure(new_spec(template=template))
     assert cloud.calls["ImageGetOrCreate"] == again
 
 
-def test_an_image_by_its_id_and_one_that_is_not_there(cloud: ModalCloud, provider: ModalProvider) -> None:
-    image_id = record_of(cloud, provider.ensure(new_spec())).definition.image_id
+def test_an_image_by_its_id_and_one_that_is_not_there(cloud: ModalCloud, patient: ModalProvider) -> None:
+    image_id = record_of(cloud, patient.ensure(new_spec())).definition.image_id
     template = Template(template_id=image_id)
-    assert record_of(cloud, provider.ensure(new_spec(template=template))).definition.image_id == image_id
+    assert record_of(cloud, patient.ensure(new_spec(template=template))).definition.image_id == image_id
     with pytest.raises(ProviderInvalidRequest, match="im-nowhere"):
-        provider.ensure(new_spec(template=Template(template_id="im-nowhere")))
+        patient.ensure(new_spec(template=Template(template_id="im-nowhere")))
     cloud.forget_image(image_id)
     with pytest.raises(ProviderInvalidRequest):
-        provider.ensure(new_spec(template=template))
+        patient.ensure(new_spec(template=template))
 
 
 # --- found again -----------------------------------------------------------------------------------------------------
-def test_lists_are_read_to_their_last_page(cloud: ModalCloud, provider: ModalProvider) -> None:
+def test_lists_are_read_to_their_last_page(cloud: ModalCloud, patient: ModalProvider) -> None:
     specs = [new_spec() for _ in range(5)]
-    seen = [provider.ensure(spec) for spec in specs]
+    seen = [patient.ensure(spec) for spec in specs]
     cloud.control.page_size = 2
     try:
-        listed = list(provider.owned("tests"))
+        listed = list(patient.owned("tests"))
     finally:
         cloud.control.page_size = 100
     assert [one.ref for one in listed] == [one.ref for one in seen], "all of them, oldest first"
@@ -153,17 +153,17 @@ def test_a_lost_answer_to_a_create_is_one_sandbox_for_a_fresh_process(
     assert [adopted["modal_id"]] == mine
 
 
-def test_a_lost_answer_to_a_create_is_found_by_its_name(cloud: ModalCloud, provider: ModalProvider) -> None:
-    provider.ensure(new_spec())
+def test_a_lost_answer_to_a_create_is_found_by_its_name(cloud: ModalCloud, patient: ModalProvider) -> None:
+    patient.ensure(new_spec())
     spec = new_spec()
     cloud.plan.set(Fault.ANSWER_LOST, "SandboxCreateV2")
-    seen = provider.ensure(spec)
+    seen = patient.ensure(spec)
     cloud.plan.clear()
-    assert provider.run(seen.ref, bash("echo mine")).stdout == b"mine\n"
-    assert len(provider.find(spec.sandbox_id, "tests")) == 1
+    assert patient.run(seen.ref, bash("echo mine")).stdout == b"mine\n"
+    assert len(patient.find(spec.sandbox_id, "tests")) == 1
 
 
-def test_a_creator_that_is_killed_leaves_one_sandbox_to_adopt(cloud: ModalCloud, provider: ModalProvider) -> None:
+def test_a_creator_that_is_killed_leaves_one_sandbox_to_adopt(cloud: ModalCloud, patient: ModalProvider) -> None:
     spec = new_spec()
     cloud.plan.set(Fault.SLOW, "SandboxCreateV2")
     child = subprocess.Popen([sys.executable, "-c", ENSURE, dumped(spec)], env=environment(), cwd=ROOT)
@@ -174,8 +174,8 @@ def test_a_creator_that_is_killed_leaves_one_sandbox_to_adopt(cloud: ModalCloud,
         child.send_signal(signal.SIGKILL)
         child.wait()
     cloud.plan.clear()  # the request that nobody waits for any more goes through, or does not
-    seen = provider.ensure(spec)
-    assert [found.ref for found in provider.find(spec.sandbox_id, "tests")] == [seen.ref]
+    seen = patient.ensure(spec)
+    assert [found.ref for found in patient.find(spec.sandbox_id, "tests")] == [seen.ref]
 
 
 ENSURE = """
@@ -208,60 +208,60 @@ def in_a_fresh_process(spec: SandboxSpec) -> dict[str, str]:
 
 
 # --- pause and resume ------------------------------------------------------------------------------------------------
-def test_the_environment_survives_a_pause_without_being_in_a_ref(cloud: ModalCloud, provider: ModalProvider) -> None:
+def test_the_environment_survives_a_pause_without_being_in_a_ref(cloud: ModalCloud, patient: ModalProvider) -> None:
     secret = "canary-$HOME 'quoted' \"double\"\nsecond line\n"
     template = Template(env={"FROM_TEMPLATE": "t", "TOKEN": "template's", "LATER": "template's"})
     spec = new_spec(template=template, env={"TOKEN": secret, "OTHER": "o"})
-    sandbox = provider.ensure(spec)
+    sandbox = patient.ensure(spec)
     saved: list[Ref] = []
-    paused = provider.pause(sandbox.ref, saved.append)
+    paused = patient.pause(sandbox.ref, saved.append)
     bare = replace(spec, env={}, generation=2)  # what recovery knows: not the values
-    awake = provider.resume(bare, paused)
+    awake = patient.resume(bare, paused)
     show = bash('printf %s "$TOKEN|$OTHER|$FROM_TEMPLATE"')
-    assert provider.run(awake.ref, show).stdout.decode() == f"{secret}|o|t"
-    once_more = provider.resume(
-        replace(bare, generation=3, env={"OTHER": "new"}), provider.pause(awake.ref, saved.append)
+    assert patient.run(awake.ref, show).stdout.decode() == f"{secret}|o|t"
+    once_more = patient.resume(
+        replace(bare, generation=3, env={"OTHER": "new"}), patient.pause(awake.ref, saved.append)
     )
     show = bash('printf %s "$TOKEN|$OTHER|$FROM_TEMPLATE"')
-    assert provider.run(once_more.ref, show).stdout.decode() == f"{secret}|new|t"
+    assert patient.run(once_more.ref, show).stdout.decode() == f"{secret}|new|t"
     run_wins = bash('echo "$OTHER"; stat -c %a ~/.nexus/env', env={"OTHER": "run"})
-    assert provider.run(once_more.ref, run_wins).stdout == b"run\n600\n"
+    assert patient.run(once_more.ref, run_wins).stdout == b"run\n600\n"
     assert "canary" not in json.dumps([ref.to_json() for ref in saved])
     for record in cloud.world.sandboxes.values():
         assert "canary" not in json.dumps(record.tags)
 
 
-def test_nothing_of_how_it_is_done_shows_in_a_programs_environment(provider: ModalProvider) -> None:
-    sandbox = provider.ensure(new_spec(env={"MINE": "1"}))
-    names = provider.run(sandbox.ref, bash("compgen -e")).stdout.decode().split()
+def test_nothing_of_how_it_is_done_shows_in_a_programs_environment(patient: ModalProvider) -> None:
+    sandbox = patient.ensure(new_spec(env={"MINE": "1"}))
+    names = patient.run(sandbox.ref, bash("compgen -e")).stdout.decode().split()
     assert [name for name in names if "nexus" in name.lower()] == ["NEXUS_RUN"]
     assert "MINE" in names
 
 
 def test_a_pause_that_cannot_end_the_old_one_stands_and_resume_ends_it(
-    cloud: ModalCloud, provider: ModalProvider
+    cloud: ModalCloud, patient: ModalProvider
 ) -> None:
     spec = new_spec()
-    sandbox = provider.ensure(spec)
+    sandbox = patient.ensure(spec)
     cloud.plan.set(Fault.INTERNAL, "SandboxTerminateV2")
     saved: list[Ref] = []
-    paused = provider.pause(sandbox.ref, saved.append)
+    paused = patient.pause(sandbox.ref, saved.append)
     cloud.plan.clear()
     assert saved == [paused]
-    assert provider.inspect(sandbox.ref).condition == "running"
-    awake = provider.resume(replace(spec, generation=2), paused)
-    assert provider.inspect(sandbox.ref).condition == "gone"
-    assert [seen.ref for seen in provider.owned("tests")] == [awake.ref], "never two of one"
+    assert patient.inspect(sandbox.ref).condition == "running"
+    awake = patient.resume(replace(spec, generation=2), paused)
+    assert patient.inspect(sandbox.ref).condition == "gone"
+    assert [seen.ref for seen in patient.owned("tests")] == [awake.ref], "never two of one"
 
 
-def test_pausing_again_finishes_a_pause_that_was_cut_short(cloud: ModalCloud, provider: ModalProvider) -> None:
-    sandbox = provider.ensure(new_spec())
+def test_pausing_again_finishes_a_pause_that_was_cut_short(cloud: ModalCloud, patient: ModalProvider) -> None:
+    sandbox = patient.ensure(new_spec())
     cloud.plan.set(Fault.INTERNAL, "SandboxTerminateV2")
-    paused = provider.pause(sandbox.ref, lambda _ref: None)
+    paused = patient.pause(sandbox.ref, lambda _ref: None)
     cloud.plan.clear()
-    assert provider.pause(paused, lambda _ref: None) == paused
+    assert patient.pause(paused, lambda _ref: None) == paused
     assert cloud.running() == []
-    assert provider.inspect(paused).condition == "paused"
+    assert patient.inspect(paused).condition == "paused"
 
 
 def test_a_resume_whose_answer_is_lost_is_one_sandbox(cloud: ModalCloud, provider: ModalProvider) -> None:
@@ -277,29 +277,29 @@ def test_a_resume_whose_answer_is_lost_is_one_sandbox(cloud: ModalCloud, provide
     assert [seen.ref for seen in provider.find(spec.sandbox_id, "tests")] == [awake.ref]
 
 
-def test_snapshots_are_deleted_when_nothing_can_need_them(cloud: ModalCloud, provider: ModalProvider) -> None:
+def test_snapshots_are_deleted_when_nothing_can_need_them(cloud: ModalCloud, patient: ModalProvider) -> None:
     spec = new_spec()
-    first = provider.pause(provider.ensure(spec).ref, lambda _ref: None)
-    awake = provider.resume(replace(spec, generation=2), first)
-    assert provider.inspect(first).condition == "paused", "kept until its successor is safe"
-    second = provider.pause(awake.ref, lambda _ref: None)
-    assert provider.inspect(first).condition == "gone"
-    third = provider.resume(replace(spec, generation=3), second)
-    assert provider.destroy(third.ref) is True
-    assert provider.inspect(second).condition == "gone"
+    first = patient.pause(patient.ensure(spec).ref, lambda _ref: None)
+    awake = patient.resume(replace(spec, generation=2), first)
+    assert patient.inspect(first).condition == "paused", "kept until its successor is safe"
+    second = patient.pause(awake.ref, lambda _ref: None)
+    assert patient.inspect(first).condition == "gone"
+    third = patient.resume(replace(spec, generation=3), second)
+    assert patient.destroy(third.ref) is True
+    assert patient.inspect(second).condition == "gone"
 
 
-def test_a_snapshot_that_is_gone_cannot_be_resumed(cloud: ModalCloud, provider: ModalProvider) -> None:
+def test_a_snapshot_that_is_gone_cannot_be_resumed(cloud: ModalCloud, patient: ModalProvider) -> None:
     spec = new_spec()
-    paused = provider.pause(provider.ensure(spec).ref, lambda _ref: None)
+    paused = patient.pause(patient.ensure(spec).ref, lambda _ref: None)
     cloud.forget_image(paused.data["image_id"])
-    assert provider.inspect(paused).condition == "gone"
+    assert patient.inspect(paused).condition == "gone"
     with pytest.raises(ProviderGone):
-        provider.resume(replace(spec, generation=2), paused)
+        patient.resume(replace(spec, generation=2), paused)
     with pytest.raises(ProviderGone):
-        provider.pause(paused, lambda _ref: None)
+        patient.pause(paused, lambda _ref: None)
     with pytest.raises(ProviderGone):
-        provider.extend(paused, datetime.now(UTC))
+        patient.extend(paused, datetime.now(UTC))
 
 
 def test_a_pause_that_fails_harms_nothing(cloud: ModalCloud, provider: ModalProvider) -> None:

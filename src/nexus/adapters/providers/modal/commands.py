@@ -23,6 +23,7 @@ from nexus.adapters.providers.modal.running import (
     Ended,
     Interrupted,
     Means,
+    NotSent,
     StartFailed,
     Unkillable,
     execute,
@@ -114,7 +115,7 @@ class Commands:
         assert isinstance(cause, Exception)
         if is_refusal(cause):
             return self._refused(modal_id, cause)
-        if is_outage(cause):
+        if is_outage(cause) and not isinstance(error, NotSent):
             try:
                 never = self.kill(modal_id, execution_id, self._second_look)
             except ProviderError:
@@ -200,9 +201,9 @@ async def _execute(
         async with asyncio.timeout(patience):
             sandbox = await session.handle(modal_id)
     except Exception as error:
-        raise StartFailed from error
+        raise NotSent from error
     if sandbox is None:
-        raise StartFailed from NotFoundError("the sandbox has ended")
+        raise NotSent from NotFoundError("the sandbox has ended")
     try:
         return await execute(sandbox, command, out, err, patience=patience, means=means)
     except (StartFailed, Interrupted) as error:

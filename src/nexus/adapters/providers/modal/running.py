@@ -34,6 +34,10 @@ class StartFailed(Exception):
     """The command was not started, as far as one can see from here; the cause says why."""
 
 
+class NotSent(StartFailed):
+    """The command was not even asked for."""
+
+
 class Interrupted(Exception):
     """The command was started, and then contact was lost or its sandbox ended; the cause says how."""
 
@@ -108,6 +112,7 @@ async def execute(
 
     Raises `StartFailed`, `Interrupted`, `Unkillable`; without `means` every time-out is `Unkillable`.
     """
+    asked = time.monotonic()
     try:
         async with asyncio.timeout(patience):
             process = await sandbox.exec.aio(
@@ -124,17 +129,21 @@ async def execute(
     ]
     tasks = [waiting, feeding, *readers]
     try:
-        in_time = await _until_ended(waiting, tasks, began + command.seconds)
-        if not in_time:
+        timed_out = not await _until_ended(waiting, tasks, began + command.seconds)
+        if timed_out:
             await _kill(means)
         # One that was killed ends at once; the bound is for a connection that does not say so.
         async with asyncio.timeout(KILL_TIMEOUT):
             code = await waiting
-        duration = time.monotonic() - began
-        if in_time:
-            await _drain(readers, means, patience)
-        else:
+        ended = time.monotonic()
+        if not timed_out and code in (-1, 137) and ended - asked >= command.seconds:
+            # Modal's own time-out came first: it shows as one or the other, and ends the command alone.
+            timed_out = True
+            await _kill(means)
+        if timed_out:
             await asyncio.wait(readers, timeout=KILLED_LINGER)
+        else:
+            await _drain(readers, means, patience)
     except Unkillable:
         raise
     except Exception as error:
@@ -143,11 +152,10 @@ async def execute(
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-    # Modal's own kill shows as -1 or 137, whichever of the SDK and the worker notices first.
-    if not in_time or (code in (-1, 137) and duration >= command.seconds):
-        return Ended(124, 9, timed_out=True, duration=duration)
+    if timed_out:
+        return Ended(124, 9, timed_out=True, duration=ended - began)
     signal = code - 128 if code in SIGNALS and await _was_signalled(process) else None
-    return Ended(code, signal, timed_out=False, duration=duration)
+    return Ended(code, signal, timed_out=False, duration=ended - began)
 
 
 async def _until_ended(waiting: asyncio.Future[int], tasks: Sequence[asyncio.Future[Any]], deadline: float) -> bool:

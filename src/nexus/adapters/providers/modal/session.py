@@ -7,6 +7,7 @@ import importlib.util
 import os
 from collections import OrderedDict
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -56,9 +57,11 @@ def _profile_path() -> Path:
 
 
 class Session:
-    """One client. Lives on one event loop, so nothing in here needs a lock against threads."""
+    """One client. But for its making it lives on one event loop, so nothing in here needs a lock against threads."""
 
     def __init__(self, token: tuple[str, str], app_name: str, environment: str | None) -> None:
+        # Half a second of work that must neither hold up the loop nor count against a call's deadline.
+        import_module("modal")
         self._token = token
         self._app_name = app_name
         self._environment = environment
