@@ -8,7 +8,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from nexus.adapters.providers.e2b.faults import translate, translated
@@ -180,11 +180,11 @@ class Control:
         # Left alone, E2B's `connect` would give a running sandbox 300 s more.
         return self._cached(e2b_id) or self._connect(e2b_id, 1)
 
-    def is_good_for(self, e2b_id: str, seconds: float) -> bool:
-        """Whether it can be run through at once: there is a handle, and its deadline is known to be so far off."""
+    def lasts(self, e2b_id: str, until: datetime) -> bool:
+        """Whether it can be run through at once: there is a handle, and its deadline is known to be so late."""
         with self._lock:
             end = self._ends.get(e2b_id)
-            return end is not None and e2b_id in self._handles and end > datetime.now(UTC) + timedelta(seconds=seconds)
+            return end is not None and e2b_id in self._handles and end >= until
 
     def _cached(self, e2b_id: str) -> Sandbox | None:
         with self._lock:

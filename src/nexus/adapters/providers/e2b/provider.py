@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final
 
@@ -48,6 +48,7 @@ _CAPABILITIES: Final = Capabilities(
     max_ttl_seconds=LONGEST_TTL,
     network=("full", "none"),
 )
+_SECOND: Final = timedelta(seconds=1)
 _IN_PROGRESS: Final = 10.0
 """Seconds to wait for another worker's create of the same sandbox."""
 _DEAD_KEYS: Final = 5
@@ -206,8 +207,11 @@ class E2BProvider:
         e2b_id = _id(ref)
         order = guest.order(request)
         keep_until = request.keep_until
+        if keep_until is not None and self._control.lasts(e2b_id, keep_until - _SECOND):
+            keep_until = None  # E2B counts whole seconds, and has been told in this one
+        longest = datetime.now(UTC) + timedelta(seconds=request.timeout + 2 * self._patience)
         try:
-            if keep_until is None or not self._control.is_good_for(e2b_id, request.timeout + 2 * self._patience):
+            if keep_until is None or not self._control.lasts(e2b_id, longest):
                 return self._execute(self._control.handle(e2b_id, keep_until=keep_until), request, order, on_output)
             with self._control.pushing(e2b_id, keep_until):
                 return self._execute(self._control.handle(e2b_id), request, order, on_output)
