@@ -79,34 +79,16 @@ class Recorder(SQLiteApplicationRecorder):
         """None: `schema` makes the tables, by numbered migrations."""
         return []
 
-    def _insert_events(
-        self,
-        c: SQLiteCursor,
-        stored_events: Sequence[StoredEvent],
-        *,
-        rows: Sequence[RowWrite] = (),
-        snapshots: Sequence[Snapshot] = (),
-        receipt: list[datetime] | None = None,
-        **_: Any,
-    ) -> Sequence[int]:
-        cursor = c.sqlite_cursor
-        now = datetime.now(UTC)
-        recorded_at = to_text(now)
-        last = cursor.execute(_LAST_RECORDED).fetchone()
-        if last is not None and last[0] > recorded_at:
-            recorded_at = last[0]  # the clock was set back: the order of times stays that of the positions
-            now = datetime.fromisoformat(recorded_at)
-        positions = []
-        for event in stored_events:
-            cursor.execute(_INSERT, _parameters(cast(EnvelopeRecord, event), recorded_at))
-            positions.append(cast(int, cursor.lastrowid))
-        for kept in snapshots:
-            cursor.execute(_SNAPSHOT, (kept.originator_id, kept.originator_version, kept.schema_version, kept.state))
-        if rows:
-            write_rows(cursor.connection, rows)
-        if receipt is not None:
-            receipt.append(now)
-        return positions
+    def insert_events(self, stored_events: Sequence[StoredEvent], **kwargs: Any) -> Sequence[int]:
+        """As the library's, without its cursor in between."""
+        try:
+            with cast(Datastore, self.datastore).database.writing() as connection:
+                return _insert(connection, stored_events, **kwargs)
+        except sqlite3.IntegrityError as error:
+            raise IntegrityError(error) from error
+
+    def _insert_events(self, c: SQLiteCursor, stored_events: Sequence[StoredEvent], **kwargs: Any) -> Sequence[int]:
+        return _insert(c.sqlite_cursor.connection, stored_events, **kwargs)
 
     def select_events(
         self,
@@ -176,6 +158,34 @@ class Recorder(SQLiteApplicationRecorder):
     def _select(self, statement: str, parameters: Sequence[Any]) -> list[PlacedRecord]:
         with cast(Datastore, self.datastore).database.reading() as connection:
             return [placed(row) for row in connection.execute(statement, parameters)]
+
+
+def _insert(
+    connection: sqlite3.Connection,
+    events: Sequence[StoredEvent],
+    *,
+    rows: Sequence[RowWrite] = (),
+    snapshots: Sequence[Snapshot] = (),
+    receipt: list[datetime] | None = None,
+) -> Sequence[int]:
+    """Returns the positions; `receipt` is given the time of recording."""
+    now = datetime.now(UTC)
+    recorded_at = to_text(now)
+    last = connection.execute(_LAST_RECORDED).fetchone()
+    if last is not None and last[0] > recorded_at:
+        recorded_at = last[0]  # the clock was set back: the order of times stays that of the positions
+        now = datetime.fromisoformat(recorded_at)
+    positions = [
+        cast(int, connection.execute(_INSERT, _parameters(cast(EnvelopeRecord, event), recorded_at)).lastrowid)
+        for event in events
+    ]
+    for kept in snapshots:
+        connection.execute(_SNAPSHOT, (kept.originator_id, kept.originator_version, kept.schema_version, kept.state))
+    if rows:
+        write_rows(connection, rows)
+    if receipt is not None:
+        receipt.append(now)
+    return positions
 
 
 def _of_stream(columns: str, stream: str, after: int | None, upto: int | None) -> tuple[str, list[Any]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, cast
@@ -70,7 +69,7 @@ class SQLiteStore:
             return self._appended_before(envelopes, error)
         self._database.announce()
         return [
-            replace(envelope, position=recording.notification.id, recorded_at=receipt[0])
+            _placed(envelope, recording.notification.id, receipt[0])
             for envelope, recording in zip(envelopes, recordings, strict=True)
         ]
 
@@ -122,3 +121,22 @@ class SQLiteStore:
 
     def close(self) -> None:
         self._database.close()
+
+
+def _placed(envelope: Envelope, position: int, recorded_at: datetime) -> Envelope:
+    """What `dataclasses.replace` makes, at a third of its price: this is on the path of every append."""
+    return Envelope(
+        envelope.event_id,
+        envelope.originator_id,
+        envelope.originator_version,
+        envelope.occurred_at,
+        envelope.event,
+        envelope.actor,
+        envelope.tenant_id,
+        envelope.command,
+        envelope.correlation_id,
+        envelope.causation_id,
+        envelope.agent_id,
+        position,
+        recorded_at,
+    )
