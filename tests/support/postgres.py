@@ -253,3 +253,10 @@ def database(**more: Any) -> Iterator[TestDatabase]:
     """A new database in the shared server."""
     with shared_server().database(**more) as made:
         yield made
+
+
+def dump(database: TestDatabase, *options: str, user: str = SUPERUSER) -> str:
+    """Everything in the database, as SQL that makes it again."""
+    command = [str(programs() / "pg_dump"), "--no-owner", *options, database.server.url(database.name, user)]
+    environment = {**os.environ, "PGOPTIONS": "-c nexus.scope=all"}
+    return subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout

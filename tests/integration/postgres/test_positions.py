@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 from pathlib import Path
@@ -20,6 +19,7 @@ from tests.support.postgres import (
     SUPERUSER,
     Server,
     TestDatabase,
+    dump,
     private_server,
     programs,
     shared_server,
@@ -54,12 +54,6 @@ def test_payloads_larger_than_any_socket_buffer(store: PostgresStore) -> None:
 
 
 # --- other servers ---------------------------------------------------------------------------------------------------
-def dump(database: TestDatabase, *options: str, user: str = SUPERUSER) -> str:
-    command = [str(programs() / "pg_dump"), "--no-owner", *options, database.server.url(database.name, user)]
-    environment = {**os.environ, "PGOPTIONS": "-c nexus.scope=all"}
-    return subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout
-
-
 def restore(script: str, database: TestDatabase) -> None:
     url = database.server.url(database.name, OWNER)
     command = [str(programs() / "psql"), "-q", "-v", "ON_ERROR_STOP=1", url]

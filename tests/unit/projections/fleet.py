@@ -13,6 +13,7 @@ from nexus.domain.ports import EventStore
 from nexus.domain.sandbox import Sandbox, fold, stream_id
 from nexus.domain.values import Principal
 from nexus.projections import inline
+from nexus.testing.store_contract.base import everything, positions_of
 from tests.unit.domain.story import START, requested
 
 ADA, BOB = Principal("ada"), Principal("bob")
@@ -61,6 +62,10 @@ class Fleet:
     def tell_strangely(self, stream: str, version: int, event: ev.Event) -> None:
         """Append an event that no state can be folded from, as another version of the program would."""
         self.store.append(self.envelopes(stream, version - 1, [event]))
+
+    def positions(self) -> list[int]:
+        """Those of all events: how far apart they are is the store's affair."""
+        return positions_of(everything(self.store))
 
     def envelopes(
         self, stream: str, version: int, events: Sequence[ev.Event], at: datetime | None = None

@@ -52,8 +52,8 @@ class Recorder(ApplicationRecorder):
         """
         events = cast(Sequence[EnvelopeRecord], stored_events)
         _check(events)
-        at_once, one_by_one = _distinct(rows)
-        statement = statements.append(len(events), len(snapshots), tuple(map(sql.shape, at_once)))
+        at_once, one_by_one = _distinct(rows) if events else ((), rows)
+        statement = statements.append(len(events), len(snapshots), tuple(map(sql.shape, at_once))) if events else ""
         with self._database.using() as link:
             parameters = [*_more_parameters(snapshots, at_once), *_event_parameters(events, link.epoch)]
             try:
@@ -73,9 +73,9 @@ class Recorder(ApplicationRecorder):
         self, link: Link, statement: str, parameters: Sequence[Any], more: Sequence[RowWrite]
     ) -> list[tuple[Any, ...]]:
         if not more:
-            return link.write(statement, parameters).fetchall()
+            return link.write(statement, parameters).fetchall() if statement else []
         with link.transaction():
-            found = link.write(statement, parameters).fetchall()
+            found = link.write(statement, parameters).fetchall() if statement else []
             for row in more:
                 link.write(statements.write(sql.shape(row)), list(map(scalar, sql.parameters(row))))
         return found

@@ -132,9 +132,15 @@ def _element(value: Any) -> str:
         return f'"{escaped}"'
     if type(value) is bytes:
         return f'"\\\\x{value.hex()}"'
-    return repr(value)
+    return _number(value)
 
 
 def scalar(value: Any) -> Any:
     """A value whose type the server finds out: one prepared statement serves small, large and absent numbers."""
-    return repr(value) if type(value) in (int, float) else value
+    return _number(value) if type(value) in (int, float) else value
+
+
+def _number(value: int | float) -> str:
+    if type(value) is int and not -(2**63) <= value < 2**63:
+        raise ValueError("a number of more than 64 bits cannot be stored")
+    return repr(value)

@@ -1,0 +1,48 @@
+"""Fixtures of the same names over Postgres: the modules here run tests that were written for the embedded store."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from nexus.adapters.stores.postgres import PostgresStore
+from nexus.domain.ports import EventStore
+from nexus.projections.queries import SandboxQueries
+from nexus.testing.store_contract.base import OpenStore
+from tests.support.postgres import TestDatabase
+from tests.support.world import World
+from tests.unit.projections.fleet import Fleet
+
+
+@pytest.fixture
+def reopen(prepared: TestDatabase) -> OpenStore:
+    """The owner's: some of these tests make and rebuild tables."""
+    return functools.partial(PostgresStore, prepared.owner)
+
+
+@pytest.fixture
+def store(reopen: OpenStore) -> Iterator[EventStore]:
+    store = reopen()
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def world(prepared: TestDatabase, tmp_path: Path) -> Iterator[World]:
+    """The application's: commands need no more."""
+    world = World(tmp_path, store=PostgresStore(prepared.application))
+    yield world
+    world.close()
+
+
+@pytest.fixture
+def fleet(store: EventStore) -> Fleet:
+    return Fleet(store)
+
+
+@pytest.fixture
+def queries(store: EventStore) -> SandboxQueries:
+    return SandboxQueries(store.views)

@@ -1,0 +1,3 @@
+"""The read models' tests, over Postgres."""
+
+from tests.unit.projections.test_projector import *  # noqa: F403

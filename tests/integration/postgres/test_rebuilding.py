@@ -1,0 +1,84 @@
+"""Every view rebuilt while others append and read: nothing is lost, no read fails or goes back, all equals a replay."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from nexus.adapters.stores.postgres import PostgresStore
+from nexus.domain.ports import EventStore
+from nexus.projections.catalog import ALL, named
+from nexus.projections.projector import Projector
+from nexus.projections.queries import SandboxQueries
+from nexus.projections.rebuild import rebuild
+from tests.support.postgres import TestDatabase
+from tests.unit.domain.story import run_finished, run_started, started, stop_requested, stopped
+from tests.unit.projections.fleet import ADA, Fleet
+
+NAMES = [projection.name for projection in ALL]
+PAUSE = 0.005
+"""Seconds between a writer's lives: who appends without end outruns any test."""
+
+
+@pytest.fixture
+def owner(prepared: TestDatabase) -> Iterator[PostgresStore]:
+    store = PostgresStore(prepared.owner)
+    yield store
+    store.close()
+
+
+def live_on(url: str, number: int, stop: threading.Event) -> int:
+    """Sandboxes that come, run something and go; how many there were."""
+    store = PostgresStore(url)
+    fleet, lives = Fleet(store), 0
+    try:
+        while not stop.wait(PAUSE):
+            lives += 1
+            sandbox_id = fleet.create(f"w{number}-{lives}", labels={"w": str(number)})
+            fleet.tell(sandbox_id, started(), run_started(f"ex_{number}_{lives}"))
+            fleet.tell(sandbox_id, run_finished(f"ex_{number}_{lives}"))
+            if lives % 2:
+                fleet.tell(sandbox_id, stop_requested(), stopped())
+            assert SandboxQueries(store.views).get(sandbox_id) is not None, "seen by whoever wrote it"
+        return lives
+    finally:
+        store.close()
+
+
+def read_on(url: str, stop: threading.Event) -> int:
+    """The most rows that a reader saw; it never sees fewer than before."""
+    store = PostgresStore(url)
+    queries, most = SandboxQueries(store.views), 0
+    try:
+        while not stop.is_set():
+            count = store.views.query("SELECT count(*) AS n FROM sandboxes")[0]["n"]
+            assert count >= most, "a row was gone for a moment"
+            most = count
+            queries.page(ADA, limit=5)
+        return most
+    finally:
+        store.close()
+
+
+def test_rebuilds_under_load_lose_nothing(prepared: TestDatabase, owner: EventStore) -> None:
+    stop = threading.Event()
+    with ThreadPoolExecutor(3) as pool:
+        writers = [pool.submit(live_on, prepared.application, number, stop) for number in range(2)]
+        reader = pool.submit(read_on, prepared.application, stop)
+        try:
+            for name in (*NAMES, *NAMES):
+                rebuild(owner, named(name), page=200)
+        finally:
+            stop.set()
+        lives = sum(writer.result(60) for writer in writers)
+        assert reader.result(60) > 0
+    projector = Projector(owner)
+    projector.catch_up()
+    for name in NAMES:
+        verdict = projector.verify(name)
+        assert verdict.is_equal, str(verdict.difference)
+    assert owner.views.query("SELECT count(*) AS n FROM sandboxes") == [{"n": lives}]
+    assert owner.views.query("SELECT count(*) AS n FROM due") == [{"n": len(SandboxQueries(owner.views).live())}]
