@@ -124,7 +124,9 @@ def an_ended_run_stays_open() -> Iterator[None]:
 @fault
 def the_view_misses_the_stop() -> Iterator[None]:
     right = inline.rows
-    with patch.object(inline, "rows", lambda state: [] if state.state is SandboxState.STOPPED else right(state)):
+    with patch.object(
+        inline, "rows", lambda state, **more: [] if state.state is SandboxState.STOPPED else right(state, **more)
+    ):
         yield
 
 

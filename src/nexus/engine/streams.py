@@ -143,7 +143,8 @@ class Streams:
         snapshots = []
         if before // SNAPSHOT_EVERY != after.version // SNAPSHOT_EVERY:
             snapshots.append(Snapshot(stream, after.version, SNAPSHOT_SCHEMA, self._states().dump_json(after)))
-        placed = self.store.append(envelopes, rows=inline.rows(after), snapshots=snapshots)
+        rows = inline.rows(after, before=before)
+        placed = self.store.append(envelopes, rows=rows, snapshots=snapshots)
         self._remember(after)
         return Recorded(after, tuple(placed))
 

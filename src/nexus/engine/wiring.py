@@ -64,9 +64,13 @@ def open_engine(settings: Settings, *, given: Iterable[Provider] = (), steps: St
     from nexus.engine.registry import Providers
     from nexus.engine.service import Engine
     from nexus.engine.streams import no_steps
+    from nexus.projections.projector import prepare
 
+    store = open_store(settings)
+    if not is_postgres(settings):
+        prepare(store)  # on Postgres `nexus migrate` does, with rights that this process need not have
     return Engine(
-        open_store(settings),
+        store,
         Providers(settings, given=given),
         ProcessLiveness(),
         MonotonicClock(),
