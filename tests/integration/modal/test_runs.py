@@ -112,7 +112,9 @@ def test_a_cancel_that_comes_first_wins(patient: ModalProvider, sandbox: Observe
 def test_modals_own_time_out_is_one_too_and_ends_everything(
     cloud: ModalCloud, patient: ModalProvider, sandbox: Observed
 ) -> None:
-    cloud.router.clock_ahead = 14.99  # meant as a backstop, it now strikes just before ours, and the command alone
+    # Meant as a backstop, it now comes when ours does; and ours begins later, with the first answer that is not lost.
+    cloud.router.clock_ahead = 15.0
+    cloud.plan.set(Fault.ANSWER_LOST, "TaskExecStart", times=5)
     try:
         result = patient.run(sandbox.ref, bash("sleep 60 & echo up; sleep 60; true", timeout=1))
     finally:
