@@ -10,7 +10,7 @@ import pytest
 
 from nexus.adapters.providers.e2b import E2BProvider
 from nexus.adapters.providers.e2b.control import LONGEST_TTL, seconds_until
-from nexus.domain.errors import ProviderGone, ProviderNotRunning, ProviderOutcomeUnknown
+from nexus.domain.errors import ProviderAuth, ProviderGone, ProviderNotRunning, ProviderOutcomeUnknown
 from nexus.domain.provider import Ref, SandboxSpec
 from tests.integration.e2b.conftest import MakeRequest, MakeSpec
 from tests.support.cloud.common import Fault
@@ -80,6 +80,8 @@ def test_a_push_beside_a_run_spoils_no_result_and_is_made_up_for(
     cloud.plan.set(Fault.UNAUTHENTICATED, "connect")
     assert provider.run(ref, make_request(keep_until=in_(1200))).stdout == b"fine\n"
     assert left(cloud, ref) <= 600
+    with pytest.raises(ProviderAuth):
+        provider.run(ref, make_request(keep_until=in_(1200)))
     cloud.plan.clear()
     assert provider.run(ref, make_request(keep_until=in_(1200))).stdout == b"fine\n"
     assert left(cloud, ref) > 1100
@@ -95,6 +97,16 @@ def test_extensions_at_once_leave_the_latest(cloud: E2BCloud, provider: E2BProvi
             each.result(60)
     latest = cloud.world.sandboxes[ref.data["id"]].end_at
     assert timedelta(0) <= latest - ends[-1] < timedelta(seconds=5)
+
+
+def test_a_deadline_that_was_moved_meanwhile_is_not_moved_back(
+    cloud: E2BCloud, provider: E2BProvider, spec: SandboxSpec
+) -> None:
+    ref = provider.ensure(spec).ref
+    seen = provider._control.info(ref.data["id"])
+    E2BProvider(API_KEY).extend(ref, in_(7200))
+    provider._control.push(seen, in_(1200))
+    assert left(cloud, ref) > 7000
 
 
 def test_looking_and_connecting_lengthen_nothing(

@@ -48,6 +48,17 @@ def test_a_run_is_told_in_frames(machine: Machine) -> None:
     assert 0.2 <= end.duration < 10
 
 
+def test_the_cap_is_kept_at_the_source(machine: Machine) -> None:
+    *frames, end = run(machine, "a", "head -c 5000 /dev/zero; head -c 300 /dev/zero >&2")
+    sizes = {"stdout": 0, "stderr": 0}
+    for frame in frames:
+        if isinstance(frame, Output):
+            sizes[frame.stream] += len(frame.data)
+    assert sizes == {"stdout": 1000, "stderr": 300}
+    assert isinstance(end, End)
+    assert (end.stdout_bytes, end.stderr_bytes) == (5000, 300)
+
+
 def test_an_id_is_used_once(machine: Machine) -> None:
     run(machine, "a", "echo -n x >> ran")
     assert run(machine, "a", "echo -n x >> ran") == [Word("used")]

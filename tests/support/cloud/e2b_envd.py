@@ -21,6 +21,9 @@ from tests.support.cloud.e2b_world import GUEST_HOME, CloudSandbox, Process
 
 MID_STREAM = (Fault.STREAM_CUT, Fault.STREAM_CUT_DEAD, Fault.KILLED)
 
+_EVENTS_BEFORE_CUT = 3
+"""Pieces of output that a client hears before a stream is cut: it is in the middle of something then."""
+
 READ = 'if [ -d "$1" ]; then echo folder; elif [ -e "$1" ]; then echo file; cat "$1"; else echo missing; fi'
 WRITE = (
     'if ! mkdir -p "$(dirname "$1")" 2>/dev/null; then echo parents; cat >/dev/null;'
@@ -90,6 +93,7 @@ class Envd:
         limit = int(self.connection.headers.get("Connect-Timeout-Ms") or 0) / 1000
         deadline = time.monotonic() + limit if limit else None
         timed_out = False
+        events = 0
         with selectors.DefaultSelector() as selector:
             for name, pipe in (("stdout", child.stdout), ("stderr", child.stderr)):
                 assert pipe is not None
@@ -101,7 +105,8 @@ class Envd:
                         selector.unregister(key.fd)
                     elif stream is not None:
                         stream.send({"event": {"data": {key.data: base64.b64encode(data).decode()}}})
-                        if fault is not None:
+                        events += 1
+                        if fault is not None and events == _EVENTS_BEFORE_CUT:
                             self._cut(process, fault)
                             stream = None
                 if deadline is not None and not timed_out and time.monotonic() >= deadline:

@@ -11,11 +11,14 @@
 # n (the run never began and now never will), k (whoever kept the run was killed), c LEFT (cancelled; so many processes
 # could not be killed), x STATUS LATE CANCELLED STDOUT STDERR MILLISECONDS LEFT (the end, and what was written in all).
 # Bytes travel as the UTF-8 of the characters 0 to 255, because the SDK decodes all output as UTF-8.
+#
+# It is compiled anew each time, so each mode is sent with only the sections that it needs: those whose mark names it.
+#: run follow cancel
 use strict;
-my ($mode, $id, @rest, $home, $dir, $prctl, $gettime);
+my ($id, @rest, $home, $dir, $prctl, $gettime);
 
 BEGIN {
-    ($mode, $id, @rest) = @ARGV;
+    ($id, @rest) = @ARGV;
     $home = "/tmp/.nexus";
     $dir  = "$home/runs/$id";
     if (open my $exe, "<:raw", "/proc/self/exe") {
@@ -59,13 +62,12 @@ sub claim {
     return 0;
 }
 
+#: run
 my ($begin, $child, $spool, $cancelled, %from);
 
 sub start {
     my ($stdin, @command) = @_;
-    my $mine = claim("pid", $$);
-    send_out("nexus $id\n");    # not sooner: who has heard of us may rely on the id being taken
-    unless ($mine) { send_out("d\n"); exit }
+    unless (claim("pid", $$)) { send_out("nexus $id\nd\n"); exit }
     open $spool, ">:raw", "$dir/frames" or die "nexus: $dir: $!\n";
     syscall $prctl, 36, 1, 0, 0, 0 if $prctl;    # PR_SET_CHILD_SUBREAPER: daemons become our children
     my $input;
@@ -78,7 +80,11 @@ sub start {
     $SIG{CHLD} = sub { };                        # its arrival ends a select
     $begin     = now();
     $child     = fork // die "nexus: fork: $!\n";
-    return if $child;
+    if ($child) {
+        syswrite $spool, "b\n";
+        send_out("nexus $id\nb\n");
+        return;
+    }
     setpgrp 0, 0;
     open STDIN,  "<&", $input;
     open STDOUT, ">&", $out;
@@ -92,10 +98,12 @@ sub start {
 }
 
 # The command runs already while what follows is compiled.
-BEGIN { start(@rest[2 .. $#rest]) if $mode eq "run" }
+BEGIN { start(@rest[2 .. $#rest]) }
 
+#: run follow cancel
 sub slurp { open my $file, "<:raw", $_[0] or return ""; local $/; my $all = <$file>; return $all // "" }
 
+#: run cancel
 # Pids of what the run started: the descendants of $keeper, who adopts every orphan below it; or, should there be none,
 # whatever still carries the run's mark in its environment, and its descendants.
 sub members {
@@ -120,6 +128,7 @@ sub members {
 sub slay {
     my ($keeper, $until, $reap) = @_;
     my @left;
+    $SIG{CHLD} = "DEFAULT";    # perl dies of more than 120 signals at once
     while (@left = members($keeper)) {
         kill "STOP", @left;    # first all stand still, or a fork bomb outruns us
         kill "KILL", @left;
@@ -130,9 +139,11 @@ sub slay {
     return scalar @left;
 }
 
+#: run follow
 # What was said is kept for ten to twenty minutes after a run, for a caller whose connection broke.
 sub shelf { return "$home/old/" . (int(time / 600) - $_[0]) }
 
+#: run
 sub retire {
     mkdir $_, 0755 for "$home/old", shelf(0);
     rename "$dir/frames", shelf(0) . "/$id";
@@ -148,7 +159,6 @@ sub retire {
 sub run {
     my ($seconds, $cap) = @_;
     my $frame = sub { syswrite $spool, $_[0]; send_out($_[0]) };
-    $frame->("b\n");
     my %kept  = (o => 0, e => 0);
     my %total = (o => 0, e => 0);
     my $pump  = sub {
@@ -191,7 +201,9 @@ sub run {
     $frame->(join(" ", "x$status", $late, $cancelled ? 1 : 0, $total{o}, $total{e}, $milliseconds, $left) . "\n");
     retire();
 }
+run(@rest);
 
+#: follow
 sub follow {
     my ($offset) = @_;
     return send_out("n\n") if claim("refused", "") or -e "$dir/refused";
@@ -215,6 +227,10 @@ sub follow {
     }
 }
 
+send_out("nexus $id\n");
+follow(@rest);
+
+#: cancel
 sub cancel {
     return send_out("n\n") if claim("refused", "") or -e "$dir/refused";
     my $until = now() + 5;
@@ -226,6 +242,5 @@ sub cancel {
     kill "KILL", $pid if $lives->();
     send_out("c$left\n");
 }
-
-if ($mode eq "run") { run(@rest) }
-else { send_out("nexus $id\n"); $mode eq "follow" ? follow(@rest) : cancel() }
+send_out("nexus $id\n");
+cancel();

@@ -19,12 +19,21 @@ INBOX: Final = "/tmp/.nexus/in"  # noqa: S108 - a folder in the sandbox, which i
 _LONGEST_LINE: Final = 100_000
 """Bytes of a command line that Linux takes as one argument (128 KiB), with room to spare."""
 
-_PROGRAM: Final = "\n".join(
-    line.strip()
-    for line in files(__package__).joinpath("guest.pl").read_text().splitlines()
-    if not line.startswith(("#", "use strict"))
-)
-"""The guest without what only serves its readers: it is compiled anew for every run."""
+
+def _programs() -> dict[str, str]:
+    """The guest's text for each of its modes, without what only serves its readers."""
+    programs = {"run": "", "follow": "", "cancel": ""}
+    wanted: list[str] = []
+    for line in files(__package__).joinpath("guest.pl").read_text().splitlines():
+        if line.startswith("#:"):
+            wanted = line[2:].split()
+        elif not line.startswith(("#", "use strict")):
+            for mode in wanted:
+                programs[mode] += f"{line.strip()}\n"
+    return programs
+
+
+_PROGRAMS: Final = _programs()
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +91,7 @@ def token(execution_id: str) -> str:
 
 def command(mode: str, name: str, *arguments: str) -> str:
     """A shell command that becomes the guest."""
-    return f"exec perl -e {shlex.join([_PROGRAM, mode, name, *arguments])}"
+    return f"exec perl -e {shlex.join([_PROGRAMS[mode], name, *arguments])}"
 
 
 def order(request: RunRequest) -> Order:
