@@ -53,6 +53,7 @@ SETTINGS: Final[tuple[Setting, ...]] = (
     _setting("local_python", str, "", "interpreter of the local provider's default template"),
     _setting("docker_host", str, "", "Docker Engine; empty: the current docker context", "DOCKER_HOST"),
     _setting("docker_image", str, "", "image of the docker provider's default template"),
+    _setting("docker_network", str, "", "engine's network for sandboxes; empty: its bridge"),
     _setting("docker_pool_size", int, 0, "warm containers kept ready per template; 0: none"),
     _setting("e2b_api_key", str, "", "E2B API key", "E2B_API_KEY", secret=True),
     _setting("e2b_template_id", str, "", "E2B template", "E2B_TEMPLATE_ID"),
