@@ -33,6 +33,9 @@ LAST = (frames.EXITED, frames.DONE, frames.ERROR)
 """The kinds of frame after which nothing more is said on a channel."""
 _QUEUE = 8 * 1024 * 1024
 
+_ATTENTION = 0.5
+"""Seconds of one wait: a signal that comes just before a wait begins is noticed only when it ends."""
+
 
 class AgentSilent(ProviderOutcomeUnknown):
     """The agent did not answer in time: what it was doing is unknown until it is made sure that nothing runs."""
@@ -178,6 +181,7 @@ class Link:
                 left = deadline - time.monotonic()
                 if left <= 0:
                     raise AgentSilent("The sandbox did not answer in time")
+                left = min(left, _ATTENTION)
                 if self._reading:
                     self._condition.wait(left)
                     continue
