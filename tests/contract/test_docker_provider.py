@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -11,7 +12,7 @@ from typing import ClassVar
 import pytest
 
 from nexus.adapters.providers.docker import DockerProvider
-from nexus.domain.provider import Capabilities, Provider, Ref
+from nexus.domain.provider import Capabilities, Observed, Provider, Ref, SandboxSpec, Template
 from nexus.testing.provider_contract import ProviderContract
 from nexus.testing.provider_contract.base import OpenProvider
 from tests.support.dockerd import Engine
@@ -37,7 +38,45 @@ class TestBySocket(DockerContract):
         assert not folder.exists() or not list(folder.iterdir()), "the suite left something behind"
 
 
-class TestThroughARemoteEngine(DockerContract):
+class SharingContract(DockerContract):
+    """Most tests take a sandbox as they find it: here they take turns with one, cleaned in between."""
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def shared_spec(cls, docker_engine: Engine) -> Iterator[SandboxSpec]:
+        spec = SandboxSpec(
+            sandbox_id=f"sb_{uuid.uuid4().hex}",
+            generation=1,
+            installation=f"contract-{uuid.uuid4().hex[:12]}",
+            name="shared",
+            template=Template(),
+            expires_at=datetime.now(UTC) + timedelta(minutes=30),  # less than what the tests extend to
+        )
+        yield spec
+        last = DockerProvider(docker_engine.host)
+        last.discard(spec.sandbox_id, spec.installation)
+        last.close()
+
+    @pytest.fixture
+    def installation(self, shared_spec: SandboxSpec) -> str:
+        return shared_spec.installation
+
+    @pytest.fixture
+    def sandbox(self, provider: Provider, shared_spec: SandboxSpec) -> Observed:
+        seen = provider.ensure(shared_spec)
+        if seen.condition == "paused":
+            seen = provider.resume(shared_spec, seen.ref)
+        assert self.execute(provider, seen.ref, "rm -rf ~/* ~/.[!.]* /tmp/*").exit_code == 0
+        return seen
+
+    @pytest.fixture(autouse=True)
+    def alone(self, request: pytest.FixtureRequest, provider: Provider, shared_spec: SandboxSpec) -> None:
+        """A test that makes sandboxes of its own counts them: the shared one must not be among them."""
+        if "make_spec" in request.fixturenames and "sandbox" not in request.fixturenames:
+            provider.discard(shared_spec.sandbox_id, shared_spec.installation)
+
+
+class TestThroughARemoteEngine(SharingContract):
     @pytest.fixture
     def open_provider(self, remote_engine: Doorway, docker_image: str, tmp_path: Path) -> OpenProvider:
         return lambda: DockerProvider(remote_engine.host, image=docker_image, folder=tmp_path / "never-made")
@@ -51,7 +90,7 @@ class BareDocker(DockerProvider):
         return replace(super().capabilities, languages=("bash",), native_ttl=False)
 
 
-class TestWithoutPython(DockerContract):
+class TestWithoutPython(SharingContract):
     @pytest.fixture
     def open_provider(self, docker_engine: Engine, bare_image: str, tmp_path: Path) -> OpenProvider:
         folder = tmp_path.parent / f"{tmp_path.name}-agents"
