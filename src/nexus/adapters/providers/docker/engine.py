@@ -156,9 +156,8 @@ class Engine:
         """
         self._knock()
         client = self.api
-        import requests.exceptions
-
         import docker.errors
+        import requests.exceptions
 
         try:
             yield client

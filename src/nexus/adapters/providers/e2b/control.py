@@ -16,6 +16,7 @@ from nexus.domain.errors import NexusError, ProviderGone, ProviderNotRunning, Pr
 
 if TYPE_CHECKING:
     from e2b import Sandbox, SandboxInfo
+
     from nexus.domain.provider import SandboxSpec
 
 SANDBOX: Final = "nexus-sandbox"

@@ -40,9 +40,8 @@ def translated(what: str, *, changes: bool) -> Iterator[None]:
 
 def translate(error: Exception, what: str, *, changes: bool) -> ProviderError:
     """The port's error for one of the SDK's. What is not known for certain is never said to be gone."""
-    import httpx
-
     import e2b
+    import httpx
 
     def say(text: str) -> str:
         return f"E2B: {what}: {text} ({_brief(error)})"
@@ -75,10 +74,9 @@ def translate(error: Exception, what: str, *, changes: bool) -> ProviderError:
 
 def arrived(error: Exception) -> bool:
     """Whether a request that ended in this error may have reached its goal all the same."""
+    import e2b
     import httpx
     from connectrpc.errors import ConnectError
-
-    import e2b
 
     seen: BaseException | None = error
     while seen is not None:

@@ -21,6 +21,7 @@ from nexus.domain.errors import (
 
 if TYPE_CHECKING:
     from e2b import Sandbox
+
     from nexus.adapters.providers.e2b.execution import WhySilent
 
 _IN_MEMORY: Final = 4 * 1024 * 1024

@@ -61,7 +61,6 @@ def is_outage(error: Exception) -> bool:
     """No answer, or one that only says that there is none to be had."""
     from grpclib.exceptions import StreamTerminatedError
     from h2.exceptions import ProtocolError
-
     from modal import exception as sdk
 
     kinds = (
