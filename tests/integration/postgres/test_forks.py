@@ -42,11 +42,21 @@ def test_parent_and_child_append_side_by_side(store: PostgresStore) -> None:
     assert len(everything(store)) == 4 + 3 * 21
 
 
-def test_a_child_that_ends_at_once_harms_nothing(store: PostgresStore) -> None:
-    store.append([envelope(new_stream(), 1)])
-    assert in_a_child(lambda: None) == 0
-    store.append([envelope(new_stream(), 1)])
-    assert len(everything(store)) == 2
+def backend(store: PostgresStore) -> int:
+    """Who answers at the other end of the connection that is used next."""
+    found: int = store.views.query("SELECT pg_backend_pid() AS pid")[0]["pid"]
+    return found
+
+
+def test_a_child_leaves_its_parents_connections_alone(store: PostgresStore) -> None:
+    before = backend(store)
+
+    def ask() -> None:
+        assert backend(store) != before
+
+    for work in (lambda: None, ask, store.close):
+        assert in_a_child(work) == 0
+        assert backend(store) == before
 
 
 def test_a_fork_while_others_append(store: PostgresStore) -> None:

@@ -208,7 +208,9 @@ def test_more_threads_than_connections(prepared: TestDatabase) -> None:
 def test_connections_that_never_come_back(prepared: TestDatabase) -> None:
     store = PostgresStore(prepared.application, max_connections=1)
     with mock.patch.object(database_module, "WAIT_SECONDS", 0.2), store._database.using():
+        began = time.monotonic()
         assert "in use" in failure(store.head).message
+        assert time.monotonic() - began < 3
     assert store.head() == 0
     store.close()
 
@@ -294,3 +296,11 @@ def test_an_address_shows_where_it_leads() -> None:
     assert str(Address("postgresql://ann:secret@db.example:5433/nexus?sslmode=require")) == (
         "postgresql://ann@db.example:5433/nexus"
     )
+
+
+def test_what_a_server_quotes_is_scrubbed() -> None:
+    address = Address(f"postgresql://ann:{quote(PASSWORD, safe='')}@db.example/nexus")
+    said = address.scrubbed(f"FATAL:  I was told\n\t'{PASSWORD}' and {PASSWORD}{' and so on' * 100}")
+    assert PASSWORD not in said
+    assert said.startswith("FATAL: I was told '…' and … and so on")
+    assert len(said) <= 300

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from unittest import mock
 
 import pytest
 
@@ -82,3 +84,27 @@ def test_rebuilds_under_load_lose_nothing(prepared: TestDatabase, owner: EventSt
         assert verdict.is_equal, str(verdict.difference)
     assert owner.views.query("SELECT count(*) AS n FROM sandboxes") == [{"n": lives}]
     assert owner.views.query("SELECT count(*) AS n FROM due") == [{"n": len(SandboxQueries(owner.views).live())}]
+
+
+def test_a_swap_waits_for_every_append_that_has_begun(
+    prepared: TestDatabase, owner: PostgresStore, store: PostgresStore
+) -> None:
+    """An append in flight has a lower position than one that is committed: a view that stood past it would miss it."""
+    fleet = Fleet(store)
+    sandbox_id = fleet.create()
+    fleet.tell(sandbox_id, started())
+    late = fleet.envelopes(f"sandbox-{'0' * 32}", 0, [run_started("ex_late")])
+    with ThreadPoolExecutor(1) as pool:
+        with store._database.using() as link, link.transaction():
+            with mock.patch.object(store._database, "using", return_value=contextlib.nullcontext(link)):
+                store._recorder.insert_events([store._mapper.to_stored_event(one) for one in late])
+            other = PostgresStore(prepared.application)
+            other.append(fleet.envelopes(f"sandbox-{'1' * 32}", 0, [run_started("ex_early")]))
+            other.close()
+            run = pool.submit(rebuild, owner, named("executions"))
+            with pytest.raises(TimeoutError):
+                run.result(1.5)
+        run.result(30)
+    Projector(owner).catch_up()
+    found = owner.views.query("SELECT execution_id FROM executions ORDER BY execution_id")
+    assert [row["execution_id"] for row in found] == ["ex_early", "ex_late"]
