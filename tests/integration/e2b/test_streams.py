@@ -165,9 +165,9 @@ def test_a_program_that_speaks_in_its_keepers_place(
     provider: E2BProvider, sandbox: Observed, make_request: MakeRequest
 ) -> None:
     with pytest.raises(ProviderOutcomeUnknown):
-        provider.run(sandbox.ref, make_request("printf 'o99999999\\nx' > /proc/$PPID/fd/1; sleep 1"))
+        provider.run(sandbox.ref, make_request("sleep 0.3; printf 'o99999999\\nx' > /proc/$PPID/fd/1; sleep 1"))
     with pytest.raises(ProviderOutcomeUnknown):
-        provider.run(sandbox.ref, make_request("head -c 100000 /dev/zero > /proc/$PPID/fd/1; sleep 1"))
+        provider.run(sandbox.ref, make_request("sleep 0.3; head -c 100000 /dev/zero > /proc/$PPID/fd/1; sleep 1"))
     assert provider.run(sandbox.ref, make_request()).stdout == b"fine\n"
 
 

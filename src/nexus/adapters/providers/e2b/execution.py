@@ -71,6 +71,7 @@ class Execution:
         self._why_silent = why_silent
         self._patience = patience
         self._frames = Frames(order.token)
+        self._opened = False
         self._begun = False
         self._kept: dict[Stream, bytearray] = {"stdout": bytearray(), "stderr": bytearray()}
         self._start = time.monotonic()
@@ -115,6 +116,7 @@ class Execution:
             except queue.Empty:
                 raise Broken("the sandbox is silent") from None
             if piece == _OPENED:
+                self._opened = True
                 deadline = time.monotonic() + self._request.timeout + self._patience
                 continue
             if isinstance(piece, Exception):
@@ -200,7 +202,7 @@ class Execution:
         now, so that a request that is still on its way can do nothing.
         """
         cause = broken.__cause__
-        if not self._begun and isinstance(cause, Exception) and not arrived(cause):
+        if not self._opened and isinstance(cause, Exception) and not arrived(cause):
             raise Refused(self._explained(translate(cause, "start a run", changes=False))) from cause
         until = time.monotonic() + self._patience
         pause = 0.02
