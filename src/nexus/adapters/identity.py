@@ -8,6 +8,10 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Final
+
+UNKNOWN: Final = "unknown"
+"""Stands for the id of a machine that has none: containers, minimal systems."""
 
 
 def _read(path: str) -> str:
@@ -31,7 +35,7 @@ class ProcessLiveness:
 
     def __init__(self) -> None:
         self._boot = _read("/proc/sys/kernel/random/boot_id")
-        self._machine = _read("/etc/machine-id") or "unknown"
+        self._machine = _read("/etc/machine-id") or UNKNOWN
         try:
             self._namespace = str(os.stat("/proc/self/ns/pid").st_ino)  # noqa: PTH116 - not a file of ours
         except OSError:
@@ -53,10 +57,8 @@ class ProcessLiveness:
             number = int(pid)
         except ValueError:
             return False
-        if not self._boot or not started or machine != self._machine or machine == "unknown":
+        if not self._boot or not started:
             return False
-        if boot != self._boot:
-            return True
-        if namespace != self._namespace:
-            return False
-        return _start_time(number) != started
+        if boot == self._boot:  # the same running kernel, whatever the machine is called
+            return namespace == self._namespace and _start_time(number) != started
+        return machine == self._machine != UNKNOWN
