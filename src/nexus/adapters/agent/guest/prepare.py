@@ -10,6 +10,7 @@ import os
 from nexus.adapters.agent.guest import kernel, routing
 
 _DRAFT = "/mnt"
+_MS_REC = 16384
 
 
 def furnish(config: dict[str, object]) -> None:
@@ -45,10 +46,21 @@ def _writable_space(config: dict[str, object]) -> None:
         os.mkdir(source)
         os.chmod(source, mode)
         os.chown(source, uid, gid)
-        kernel.mount(source, target, "", kernel.MS_BIND)
+        _keep(config, source, target)
+        kernel.mount(source, target, "", kernel.MS_BIND | _MS_REC)
     kernel.unmount(_DRAFT)
     code = str(config["code_dir"])
     kernel.mount("tmpfs", code, "tmpfs", kernel.MS_NOSUID | kernel.MS_NODEV, "size=128m,nr_inodes=4096,mode=0711")
+
+
+def _keep(config: dict[str, object], source: str, target: str) -> None:
+    """An interpreter that lives below what is about to be covered is carried along."""
+    kept = config.get("kept")
+    for tree in kept if isinstance(kept, list) else ():
+        if str(tree).startswith(target + "/"):
+            place = source + str(tree)[len(target) :]
+            os.makedirs(place, 0o755)
+            kernel.mount(str(tree), place, "", kernel.MS_BIND | _MS_REC)
 
 
 def _limit_user_namespaces(limit: int) -> None:

@@ -228,6 +228,7 @@ def _config(
         "env": env,
         "home": bwrap.HOME,
         "code_dir": bwrap.CODE_DIR,
+        "kept": sorted({tree for each in (python, *others) for tree in each.trees}),
         "uid": USER,
         "gid": USER,
         "owner": USER if root else 0,
