@@ -1,4 +1,4 @@
-"""One of several writers, in a process of its own: `python -m bench_parts._postgres_writer URL`.
+"""One of several writers, in a process of its own: `python -m scripts.bench_parts._postgres_writer URL`.
 
 Reads lines such as `append 25` from stdin, does that, and answers `done`.
 """
@@ -12,7 +12,6 @@ from datetime import timedelta
 
 import psycopg
 
-from bench_parts._story import life
 from nexus.adapters.clock import MonotonicClock
 from nexus.adapters.stores.postgres import PostgresStore
 from nexus.adapters.stores.postgres.statements import GIVEN
@@ -23,6 +22,7 @@ from nexus.domain.sandbox import Sandbox, fold, stream_id
 from nexus.domain.values import Principal
 from nexus.engine.streams import Cause, Streams
 from nexus.projections import inline
+from scripts.bench_parts._story import life
 
 TABLE = """
 CREATE TABLE IF NOT EXISTS raw_events (
