@@ -13,6 +13,7 @@ from datetime import timedelta
 import psycopg
 
 from nexus.adapters.clock import MonotonicClock
+from nexus.adapters.identity import ProcessOrigin
 from nexus.adapters.stores.postgres import PostgresStore
 from nexus.adapters.stores.postgres.statements import GIVEN
 from nexus.adapters.stores.recording import EnvelopeMapper
@@ -31,6 +32,7 @@ CREATE TABLE IF NOT EXISTS raw_events (
   schema_version integer NOT NULL, state bytea NOT NULL, occurred_at text COLLATE "C" NOT NULL,
   recorded_at timestamptz NOT NULL DEFAULT clock_timestamp(), actor text NOT NULL, tenant_id text NOT NULL,
   agent_id text, command text NOT NULL, correlation_id text NOT NULL, causation_id text,
+  origin text NOT NULL,
   UNIQUE (originator_id, originator_version)
 )
 """
@@ -49,7 +51,7 @@ class Writer:
         self._raw = psycopg.connect(url, autocommit=True)
         self._events, self._listed, self._plain = life(_LONG), life(_LONG), life(_LONG)
         self._mapper = EnvelopeMapper()
-        self._streams = Streams(self.store, MonotonicClock())
+        self._streams = Streams(self.store, MonotonicClock(), ProcessOrigin("bench"))
         self._cause = Cause.of(Principal(user_id="bench"), "run")
         self._ahead: list[tuple[object, ...]] = []
         self._runs = itertools.count()

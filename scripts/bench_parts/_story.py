@@ -24,6 +24,7 @@ def envelope(stream: str, version: int, happened: ev.Event) -> ev.Envelope:
         command="run",
         correlation_id="bench",
         causation_id=None,
+        origin="python@bench:1",
     )
 
 

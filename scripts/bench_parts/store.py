@@ -34,7 +34,8 @@ CREATE TABLE events (
   position INTEGER PRIMARY KEY AUTOINCREMENT, event_id TEXT NOT NULL UNIQUE, originator_id TEXT NOT NULL,
   originator_version INTEGER NOT NULL, topic TEXT NOT NULL, schema_version INTEGER NOT NULL, state BLOB NOT NULL,
   occurred_at TEXT NOT NULL, recorded_at TEXT NOT NULL, actor TEXT NOT NULL, tenant_id TEXT NOT NULL, agent_id TEXT,
-  command TEXT NOT NULL, correlation_id TEXT NOT NULL, causation_id TEXT, UNIQUE (originator_id, originator_version)
+  command TEXT NOT NULL, correlation_id TEXT NOT NULL, causation_id TEXT, origin TEXT NOT NULL,
+  UNIQUE (originator_id, originator_version)
 )
 """
 

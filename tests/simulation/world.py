@@ -120,6 +120,7 @@ class World:
             SimLiveness(process, self.processes),
             SimClock(self.scheduler),
             limits=LIMITS,
+            origin=lambda: f"python@sim:{int(process.name.rpartition('-')[2])}",
         )
 
     def _watch(self, kind: str, sandbox_id: str, what: str) -> None:

@@ -21,6 +21,7 @@ from nexus.domain.values import Principal
 from nexus.engine import wiring
 from nexus.engine.registry import Providers
 from nexus.engine.service import Engine
+from nexus.engine.streams import no_steps
 from nexus.testing import FakeCloud, FakeProvider
 
 OWNER = Principal(user_id="victim")
@@ -78,7 +79,7 @@ def make_engine(folder: Path, kind: str, database_url: str = "", step: Steps | N
         MonotonicClock(),
         limits=Limits(orphan_grace=0),
         template=settings.template,
-        **({"steps": step} if step is not None else {}),
+        steps=step or no_steps,
     )
 
 

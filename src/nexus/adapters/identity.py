@@ -10,6 +10,8 @@ import os
 from pathlib import Path
 from typing import Final
 
+from nexus.domain import origin
+
 UNKNOWN: Final = "unknown"
 """Stands for the id of a machine that has none: containers, minimal systems."""
 
@@ -28,6 +30,25 @@ def _start_time(pid: int) -> str:
         return ""
     fields = stat[stat.rindex(")") + 2 :].split()
     return "" if fields[0] in "ZX" else fields[19]
+
+
+class ProcessOrigin:
+    """From where this process's events come, for those who read the log: `door@host name:pid`.
+
+    A holder proves that a process is gone, and is for machines; this is for people, and proves nothing.
+    """
+
+    def __init__(self, door: str) -> None:
+        self._door = door
+        self._pid = -1
+        self._text = ""
+
+    def __call__(self) -> str:
+        pid = os.getpid()
+        if pid != self._pid:  # also after a fork
+            self._text = origin.make(self._door, os.uname().nodename, pid)
+            self._pid = pid
+        return self._text
 
 
 class ProcessLiveness:

@@ -32,6 +32,7 @@ def _filters(command: F) -> F:
         click.option("--correlation", metavar="ID", help="Only of this story, through engine, worker and take-over."),
         click.option("--type", "types", multiple=True, metavar="TYPE", help="Only of this type; may be repeated."),
         click.option("--command", metavar="NAME", help="Only from this command, such as run or expire."),
+        click.option("--origin", metavar="ORIGIN", help="Only from there: worker, cli@host, @host, or all of it."),
         click.option("--agent", metavar="ID", help="Only on behalf of this agent."),
         click.option("--actor", metavar="ACTOR", help="Only by this one, such as user:ann or system:worker."),
         click.argument("sandbox", type=Reference(), required=False),
@@ -155,6 +156,6 @@ def _show(session: Session, envelope: Envelope) -> None:
     output.line(told(envelope))
     output.line(
         f"    {entry['type']} by {entry['command']} on {entry['sandbox_id'] or envelope.originator_id}, "
-        f"tenant {entry['tenant_id']}{agent}"
+        f"tenant {entry['tenant_id']}{agent}, from {entry['origin']}"
     )
     output.line(f"    event {entry['event_id']}, correlation {entry['correlation_id']}{cause}")

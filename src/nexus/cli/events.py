@@ -145,6 +145,7 @@ def as_dict(envelope: Envelope) -> dict[str, Any]:
         "actor": envelope.actor,
         "agent_id": envelope.agent_id,
         "tenant_id": envelope.tenant_id,
+        "origin": envelope.origin,
         "command": envelope.command,
         "correlation_id": envelope.correlation_id,
         "causation_id": envelope.causation_id,

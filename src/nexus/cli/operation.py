@@ -64,6 +64,7 @@ def worker(session: Session, once: bool, interval: int) -> int:
             _tell(session, report)
             session.output.flush()
 
+    session.door = "worker"
     work = Worker(session.engine, Schedule(sweep=interval, reconcile=max(60, interval)), tell)
     if once:
         return int(bool(work.run_once().problems))

@@ -29,6 +29,8 @@ class Session:
         self.output = Output()
         self.failure = 1
         """Exit status when the system fails; `run` and `exec` make it 125 until the program may have run."""
+        self.door = "cli"
+        """What the audit log calls the way in; a worker names itself before it opens the engine."""
         self._given = tuple(given)
         self._engine: Engine | None = None
         self._store: EventStore | None = None
@@ -69,7 +71,7 @@ class Session:
             # What libraries log is for their users, not for ours: errors reach these as errors.
             if not logging.getLogger().handlers:
                 logging.getLogger().addHandler(logging.NullHandler())
-            self._engine = open_engine(self.settings, given=self._given)
+            self._engine = open_engine(self.settings, given=self._given, door=self.door)
         return self._engine
 
     @cached_property

@@ -287,6 +287,8 @@ class Envelope:
     command: str
     correlation_id: str
     causation_id: str | None
+    origin: str
+    """From where: the door, the machine and the process, see `nexus.domain.origin`."""
     agent_id: str | None = None
     position: int | None = None
     recorded_at: datetime | None = None

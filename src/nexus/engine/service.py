@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Self, Unpack
 
+from nexus.adapters.identity import ProcessOrigin
 from nexus.domain import commands as cmd
 from nexus.domain import validation
 from nexus.domain.errors import (
@@ -55,7 +56,9 @@ class Engine:
         limits: Limits | None = None,
         template: Callable[[str | None], Template] | None = None,
         steps: Steps = no_steps,
+        origin: Callable[[], str] | None = None,
     ) -> None:
+        """`origin` says from where this engine's events come; by default from a Python program, this process."""
         store.views.create(TABLES)
         self.store = store
         self.providers = providers
@@ -67,7 +70,7 @@ class Engine:
         self._step = steps
         template = template or (lambda name: Template(name=name or "default"))
         self._requests = Requests(providers, self.limits, template)
-        self.streams = Streams(store, clock)
+        self.streams = Streams(store, clock, origin or ProcessOrigin("python"))
         self._effects = Effects(self.streams, providers, clock, self.limits, template, steps)
         self._executions = Executions(self.streams, self._effects, liveness, self.limits, steps)
         self.recovery = Recovery(self.streams, self._effects, self._executions, self.queries, liveness, self.limits)

@@ -18,6 +18,7 @@ from nexus.domain.commands import Command
 from nexus.domain.decisions import decide
 from nexus.domain.errors import ConcurrentModification, SandboxNotFound, StreamConflict
 from nexus.domain.events import Envelope, Event
+from nexus.domain.origin import checked
 from nexus.domain.policies import Owner
 from nexus.domain.ports import Clock, EventStore, Snapshot
 from nexus.domain.sandbox import Sandbox, fold, stream_id
@@ -65,9 +66,11 @@ class Recorded:
 class Streams:
     """Thread-safe. Keeps folded states and reads only what came after them, so a load is one small query."""
 
-    def __init__(self, store: EventStore, clock: Clock) -> None:
+    def __init__(self, store: EventStore, clock: Clock, origin: Callable[[], str]) -> None:
+        """`origin` says from where this process's events come, see `nexus.domain.origin`."""
         self.store = store
         self._clock = clock
+        self._origin = origin
         self._cache: OrderedDict[str, Sandbox] = OrderedDict()
         self._lock = threading.Lock()
         self._adapter: TypeAdapter[Sandbox] | None = None
@@ -148,11 +151,10 @@ class Streams:
         self._remember(after)
         return Recorded(after, tuple(placed))
 
-    @staticmethod
     def _envelopes(
-        stream: str, version: int, events: Sequence[Event], cause: Cause, now: datetime, tenant_id: str
+        self, stream: str, version: int, events: Sequence[Event], cause: Cause, now: datetime, tenant_id: str
     ) -> list[Envelope]:
-        principal = cause.principal
+        principal, origin = cause.principal, checked(self._origin())
         return [
             Envelope(
                 event_id=new_id(),
@@ -166,6 +168,7 @@ class Streams:
                 command=cause.command,
                 correlation_id=cause.correlation_id,
                 causation_id=cause.causation_id,
+                origin=origin,
             )
             for number, event in enumerate(events, start=version + 1)
         ]

@@ -57,10 +57,15 @@ def open_views(settings: Settings) -> ViewStore:
     return SQLiteViews(store_path(settings))
 
 
-def open_engine(settings: Settings, *, given: Iterable[Provider] = (), steps: Steps | None = None) -> Engine:
-    """The whole engine. `given` are providers made by the caller; they take precedence over built-in ones."""
+def open_engine(
+    settings: Settings, *, given: Iterable[Provider] = (), steps: Steps | None = None, door: str = "python"
+) -> Engine:
+    """The whole engine. `given` are providers made by the caller; they take precedence over built-in ones.
+
+    `door` is how its callers come in, for the audit log: `nexus.domain.origin`.
+    """
     from nexus.adapters.clock import MonotonicClock
-    from nexus.adapters.identity import ProcessLiveness
+    from nexus.adapters.identity import ProcessLiveness, ProcessOrigin
     from nexus.engine.registry import Providers
     from nexus.engine.service import Engine
     from nexus.engine.streams import no_steps
@@ -77,4 +82,5 @@ def open_engine(settings: Settings, *, given: Iterable[Provider] = (), steps: St
         limits=settings.limits,
         template=settings.template,
         steps=steps or no_steps,
+        origin=ProcessOrigin(door),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import signal
 from collections.abc import Iterator
 from typing import Any
@@ -60,7 +61,9 @@ def test_an_entry_says_who_what_when_and_caused_by_what(nexus: Console, story: s
     }
     text = nexus.ok("audit", "log", "box").text
     assert f"correlation {started['correlation_id']}, caused by {started['event_id']}" in text
-    assert f"execution.started by run on {story}, tenant default, agent bot" in text
+    origin = f"cli@{os.uname().nodename}:{os.getpid()}"
+    assert started["origin"] == finished["origin"] == origin
+    assert f"execution.started by run on {story}, tenant default, agent bot, from {origin}" in text
     assert nexus.ok("audit", "log", "-q", "box").text.split() == [event["event_id"] for event in events]
 
 
@@ -82,6 +85,22 @@ def test_filters(nexus: Console, story: str) -> None:
         assert log(nexus, *scope, "--after", str(run[0]["position"])) == since
     exported = nexus.ok("audit", "export", "--agent", "bot").text.splitlines()
     assert [json.loads(line) for line in exported] == run
+
+
+def test_a_worker_is_another_origin(nexus: Console) -> None:
+    sandbox_id = nexus.create("box")
+    nexus.provider.cloud.vanish(sandbox_id)
+    nexus.ok("worker", "--once")
+    by_worker = log(nexus, "--origin", "worker")
+    assert [entry["type"] for entry in by_worker] == ["sandbox.lost"]
+    here = f"{os.uname().nodename}:{os.getpid()}"
+    assert by_worker[0]["origin"] == f"worker@{here}"
+    assert log(nexus, "--origin", f"worker@{here}") == by_worker
+    everything = log(nexus)
+    assert log(nexus, "--origin", "cli") + by_worker == everything == log(nexus, "--origin", f"@{here}")
+    assert log(nexus, "--origin", "nowhere") == []
+    columns = nexus.ok("audit", "export", "--format", "csv", "--origin", "worker").text.splitlines()
+    assert f",worker@{here}," in columns[1]
 
 
 def test_pages_hold_everything_once(nexus: Console, story: str) -> None:

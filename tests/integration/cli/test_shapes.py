@@ -28,10 +28,10 @@ EXECUTION = (
 )
 EVENT = (
     "position event_id type schema_version sandbox_id stream stream_version occurred_at recorded_at actor agent_id "
-    "tenant_id command correlation_id causation_id data"
+    "tenant_id origin command correlation_id causation_id data"
 )
 ENTRY = (
-    "position event_id occurred_at recorded_at actor tenant_id agent_id command type schema_version sandbox_id "
+    "position event_id occurred_at recorded_at actor tenant_id agent_id origin command type schema_version sandbox_id "
     "correlation_id causation_id sentence data"
 )
 USAGE = "sandboxes active_seconds paused_seconds runs succeeded failed timed_out lost running cost unpriced"

@@ -11,11 +11,11 @@ from contextlib import contextmanager
 import pytest
 
 from nexus.adapters import identity
-from nexus.adapters.identity import ProcessLiveness
+from nexus.adapters.identity import ProcessLiveness, ProcessOrigin
 
 HOLDER = """
 import sys
-from nexus.adapters.identity import ProcessLiveness
+from nexus.adapters.identity import ProcessLiveness, ProcessOrigin
 print(ProcessLiveness().me, flush=True)
 sys.stdin.read()
 """
@@ -91,3 +91,17 @@ def test_nothing_is_known_of_another_machine(monkeypatch: pytest.MonkeyPatch, th
 def test_what_is_no_holder_is_never_dead(monkeypatch: pytest.MonkeyPatch, holder: str) -> None:
     for boot in ("boot-1", ""):
         assert not liveness(monkeypatch, machine="", boot=boot).is_dead(holder)
+
+
+def test_an_origin_is_this_machine_and_process_also_after_a_fork() -> None:
+    origin = ProcessOrigin("worker")
+    assert origin() == f"worker@{os.uname().nodename}:{os.getpid()}"
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.write(writing, origin().encode())
+        os._exit(0)
+    os.waitpid(child, 0)
+    os.close(writing)
+    with os.fdopen(reading) as pipe:
+        assert pipe.read() == f"worker@{os.uname().nodename}:{child}"

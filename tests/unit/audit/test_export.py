@@ -62,9 +62,10 @@ def test_no_cell_is_a_formula(first: str) -> None:
     hostile = f"{first}HYPERLINK(1)"
     assert inert(hostile) == "'" + hostile
     assert inert("x" + hostile) == "x" + hostile
-    event = entry(DRIFT, actor=hostile, tenant_id=hostile, agent_id=hostile, command=hostile, correlation_id=hostile)
+    places = ("actor", "tenant_id", "agent_id", "origin", "command", "correlation_id")
+    event = entry(DRIFT, **dict.fromkeys(places, hostile))
     (row,) = table(told("csv", event))
-    for name in ("actor", "tenant_id", "agent_id", "command", "correlation_id"):
+    for name in places:
         assert row[name] == "'" + hostile
     assert not [cell for cell in row.values() if cell.startswith(first)]
 
@@ -86,6 +87,7 @@ def test_cloudevents_are_what_the_specification_says() -> None:
         "actor": "user:ann",
         "tenantid": "default",
         "agentid": "bot",
+        "origin": "python@host:1",
         "command": "test",
         "schemaversion": 1,
         "data": {"kind": "restarted", "detail": DRIFT.detail, "incarnation": None},

@@ -164,8 +164,25 @@ def test_the_canonical_form_is_rfc_8785(world: World) -> None:
 
 def test_a_seal_never_changes_its_meaning() -> None:
     """These bytes are in databases out there."""
-    event = (7, "e", "sandbox-1", 1, "t", 1, b"{}", "2026", "2026", "user:a", "default", None, "create", "c", None)
-    assert leaf(event).hex() == "3ff502dfa27ea145ee87aee18ef63fe8813cee051e51df47cb50e23248984bb9"
+    event = (
+        7,
+        "e",
+        "sandbox-1",
+        1,
+        "t",
+        1,
+        b"{}",
+        "2026",
+        "2026",
+        "user:a",
+        "default",
+        None,
+        "create",
+        "c",
+        None,
+        "cli@host:1",
+    )
+    assert leaf(event).hex() == "346f9e81eb331f9b89d28d74ef1bab784f734303cc532fda6627c48c8f384665"
 
 
 def test_keys_are_kept_safe(tmp_path: Path) -> None:

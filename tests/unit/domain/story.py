@@ -38,6 +38,7 @@ def envelope(event: ev.Event, version: int, moment: datetime = START) -> ev.Enve
         command="test",
         correlation_id="c",
         causation_id=None,
+        origin="python@host:1",
     )
 
 

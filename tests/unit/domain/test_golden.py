@@ -110,6 +110,7 @@ def test_a_stream_folds_to_what_it_meant(path: Path) -> None:
                 command="golden",
                 correlation_id="golden",
                 causation_id=None,
+                origin="python@host:1",
             )
             for number, row in enumerate(rows, start=1)
         ],

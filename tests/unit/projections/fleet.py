@@ -83,6 +83,7 @@ class Fleet:
                 command="test",
                 correlation_id="story",
                 causation_id=None,
+                origin="python@host:1",
             )
             for number, event in enumerate(events, start=version + 1)
         ]

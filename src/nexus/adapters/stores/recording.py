@@ -32,6 +32,7 @@ class EnvelopeRecord(StoredEvent):
     command: str
     correlation_id: str
     causation_id: str | None
+    origin: str
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,7 @@ class PlacedRecord(Notification):
     command: str
     correlation_id: str
     causation_id: str | None
+    origin: str
 
     def __getattr__(self, name: str) -> Any:
         row = self.__dict__.pop("_row", None)
@@ -81,12 +83,13 @@ PLACED: Final = (
     "command",
     "correlation_id",
     "causation_id",
+    "origin",
 )
 """Attributes of a `PlacedRecord` in the order in which stores select its columns."""
 
 
 def placed(row: Sequence[Any]) -> PlacedRecord:
-    """A record from a row. Not through its constructor: a frozen one sets its fifteen fields one by one."""
+    """A record from a row. Not through its constructor: a frozen one sets its sixteen fields one by one."""
     record = object.__new__(PlacedRecord)
     record.__dict__["_row"] = row
     return record
@@ -117,6 +120,7 @@ class EnvelopeMapper(Mapper[str]):
             command=envelope.command,
             correlation_id=envelope.correlation_id,
             causation_id=envelope.causation_id,
+            origin=envelope.origin,
         )
         return record
 
@@ -161,6 +165,7 @@ def _envelope(row: Sequence[Any], event: Event) -> Envelope:
         command,
         story,
         cause,
+        origin,
     ) = row
     return Envelope(
         event_id,
@@ -173,6 +178,7 @@ def _envelope(row: Sequence[Any], event: Event) -> Envelope:
         command,
         story,
         cause,
+        origin,
         agent,
         position,
         datetime.fromisoformat(recorded_at),

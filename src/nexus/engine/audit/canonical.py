@@ -32,6 +32,7 @@ RAW_COLUMNS: Final = (
     "command",
     "correlation_id",
     "causation_id",
+    "origin",
 )
 """What a raw event is: these columns, in this order, as the database holds them."""
 
@@ -56,12 +57,13 @@ def canonical(event: RawEvent) -> str:
         command,
         corr,
         cause,
+        origin,
     ) = event
     return (
         f'{{"actor":{quoted(actor)},"agent_id":{"null" if agent is None else quoted(agent)}'
         f',"causation_id":{"null" if cause is None else quoted(cause)},"command":{quoted(command)}'
         f',"correlation_id":{quoted(corr)},"event_id":{quoted(event_id)},"occurred_at":{quoted(occurred)}'
-        f',"originator_id":{quoted(stream)},"originator_version":{version:d}'
+        f',"origin":{quoted(origin)},"originator_id":{quoted(stream)},"originator_version":{version:d}'
         f',"payload_sha256":"{sha256(state).hexdigest()}","recorded_at":{quoted(recorded)}'
         f',"schema_version":{schema:d},"tenant_id":{quoted(tenant)},"topic":{quoted(topic)}}}'
     )

@@ -25,6 +25,7 @@ COLUMNS: Final = (
     "actor",
     "tenant_id",
     "agent_id",
+    "origin",
     "command",
     "type",
     "schema_version",
@@ -94,6 +95,7 @@ def cloudevent(envelope: Envelope, installation: str) -> dict[str, Any]:
         "actor": envelope.actor,
         "tenantid": envelope.tenant_id,
         "agentid": envelope.agent_id,
+        "origin": envelope.origin,
         "command": envelope.command,
         "schemaversion": envelope.schema_version,
     }

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from nexus.domain.events import Envelope
+from nexus.domain.origin import is_within
 from nexus.domain.values import Principal, to_text
 from nexus.engine.eventlog import EventLog, sandbox_of
 from nexus.projections.narrative import sentence
@@ -24,6 +25,8 @@ class Wanted:
     actor: str | None = None
     agent: str | None = None
     command: str | None = None
+    origin: str | None = None
+    """All of an origin, or `door`, `door@machine`, `@machine`, `@machine:pid`."""
     correlation: str | None = None
     types: tuple[str, ...] = ()
     since: datetime | None = None
@@ -35,6 +38,7 @@ class Wanted:
             self.actor in (None, envelope.actor)
             and self.agent in (None, envelope.agent_id)
             and self.command in (None, envelope.command)
+            and (self.origin is None or is_within(envelope.origin, self.origin))
             and self.correlation in (None, envelope.correlation_id)
             and (not self.types or envelope.topic in self.types)
             and (self.since is None or self.since <= when)
@@ -101,6 +105,7 @@ def record(envelope: Envelope) -> dict[str, Any]:
         "actor": envelope.actor,
         "tenant_id": envelope.tenant_id,
         "agent_id": envelope.agent_id,
+        "origin": envelope.origin,
         "command": envelope.command,
         "type": envelope.topic,
         "schema_version": envelope.schema_version,

@@ -76,6 +76,7 @@ def envelope(
         command="test",
         correlation_id="story-1",
         causation_id=None,
+        origin="python@host:1",
     )
 
 

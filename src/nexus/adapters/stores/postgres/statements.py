@@ -16,7 +16,7 @@ HORIZON: Final = f"(pg_snapshot_xmin(pg_current_snapshot())::text::bigint + %s) 
 
 COLUMNS: Final = (
     "position, event_id, originator_id, originator_version, topic, schema_version, state, occurred_at, recorded_at,"
-    " actor, tenant_id, agent_id, command, correlation_id, causation_id"
+    " actor, tenant_id, agent_id, command, correlation_id, causation_id, origin"
 )
 """In the order of `recording.PLACED`."""
 
@@ -41,6 +41,7 @@ _GIVEN: Final = {
     "command": "text",
     "correlation_id": "text",
     "causation_id": "text",
+    "origin": "text",
 }
 GIVEN: Final = tuple(_GIVEN)
 """What the writer gives of an event; position and time of recording are the database's."""

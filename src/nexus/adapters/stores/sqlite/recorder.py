@@ -20,13 +20,13 @@ from nexus.domain.values import to_text
 
 _COLUMNS: Final = (
     "position, event_id, originator_id, originator_version, topic, schema_version, state, occurred_at, recorded_at,"
-    " actor, tenant_id, agent_id, command, correlation_id, causation_id"
+    " actor, tenant_id, agent_id, command, correlation_id, causation_id, origin"
 )
 _FACTS: Final = "topic, schema_version, state, occurred_at, originator_version"
 _INSERT: Final = (
     "INSERT INTO events (event_id, originator_id, originator_version, topic, schema_version, state, occurred_at,"
-    " recorded_at, actor, tenant_id, agent_id, command, correlation_id, causation_id)"
-    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    " recorded_at, actor, tenant_id, agent_id, command, correlation_id, causation_id, origin)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 _LARGEST: Final = (1 << 63) - 1
 _LAST_RECORDED: Final = "SELECT recorded_at FROM events ORDER BY position DESC LIMIT 1"
@@ -216,4 +216,5 @@ def _parameters(event: EnvelopeRecord, recorded_at: str) -> tuple[Any, ...]:
         event.command,
         event.correlation_id,
         event.causation_id,
+        event.origin,
     )

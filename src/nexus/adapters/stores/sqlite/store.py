@@ -136,6 +136,7 @@ def _placed(envelope: Envelope, position: int, recorded_at: datetime) -> Envelop
         envelope.command,
         envelope.correlation_id,
         envelope.causation_id,
+        envelope.origin,
         envelope.agent_id,
         position,
         recorded_at,

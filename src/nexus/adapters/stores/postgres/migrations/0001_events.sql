@@ -19,6 +19,7 @@ CREATE TABLE events (
   command text NOT NULL,
   correlation_id text NOT NULL,
   causation_id text,
+  origin text NOT NULL,
   UNIQUE (originator_id, originator_version)
 );
 

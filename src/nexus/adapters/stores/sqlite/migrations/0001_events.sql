@@ -17,6 +17,7 @@ CREATE TABLE events (
   command TEXT NOT NULL,
   correlation_id TEXT NOT NULL,
   causation_id TEXT,
+  origin TEXT NOT NULL,
   UNIQUE (originator_id, originator_version)
 );
 
