@@ -277,3 +277,11 @@ def test_looking_makes_nothing(tmp_path: Path) -> None:
     assert len(pets(store)) == 1
     store.close()
     views.close()
+
+
+def test_a_table_that_refuses_an_event_is_not_taken_for_another_writer(file: Path) -> None:
+    with closing(SQLiteStore(file)) as store:
+        with closing(sqlite3.connect(file)) as connection:
+            connection.execute("ALTER TABLE events ADD COLUMN colour TEXT NOT NULL CHECK (colour != '') DEFAULT ''")
+        failure(lambda: store.append([envelope(new_stream(), 1)]), StoreUnavailable, file)
+        assert everything(store) == []

@@ -14,6 +14,7 @@ from eventsourcing.sqlite import SQLiteApplicationRecorder, SQLiteCursor, SQLite
 
 from nexus.adapters.stores.recording import EnvelopeRecord, PlacedRecord, placed
 from nexus.adapters.stores.sqlite.database import Database
+from nexus.adapters.stores.sqlite.faults import unavailable
 from nexus.adapters.stores.sqlite.views import write_rows
 from nexus.domain.ports import RowWrite, Snapshot
 from nexus.domain.values import to_text
@@ -35,6 +36,14 @@ _SNAPSHOT: Final = (
     " SET originator_version = excluded.originator_version, schema_version = excluded.schema_version,"
     " state = excluded.state WHERE snapshots.originator_version <= excluded.originator_version"
 )
+
+
+_TAKEN: Final = {
+    sqlite3.SQLITE_CONSTRAINT_UNIQUE,
+    sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY,
+    sqlite3.SQLITE_CONSTRAINT_TRIGGER,
+}
+"""What another writer's event leads to: its version, or its id, is there already. A trigger says so first."""
 
 
 class Datastore(SQLiteDatastore):
@@ -85,6 +94,9 @@ class Recorder(SQLiteApplicationRecorder):
             with cast(Datastore, self.datastore).database.writing() as connection:
                 return _insert(connection, stored_events, **kwargs)
         except sqlite3.IntegrityError as error:
+            if error.sqlite_errorcode not in _TAKEN:
+                # Whoever takes this for another writer's event would decide anew, to the same end, again and again.
+                raise unavailable(error, cast(Datastore, self.datastore).database.path) from error
             raise IntegrityError(error) from error
 
     def _insert_events(self, c: SQLiteCursor, stored_events: Sequence[StoredEvent], **kwargs: Any) -> Sequence[int]:
