@@ -15,7 +15,7 @@ from nexus.cli.sources import read_file
 from nexus.domain.errors import InvalidInput
 
 if TYPE_CHECKING:
-    from nexus.engine.audit.verifier import Verdict
+    from nexus.engine.audit.verdict import Verdict
 
 _COMMANDS: Final = {
     "why": ("nexus.cli.audit:why", "Tell why a sandbox is in its state."),
@@ -91,10 +91,10 @@ def seal(session: Session) -> None:
 def verify(session: Session, files: tuple[str, ...], keys: tuple[str, ...], offline: str | None) -> int:
     """Check the log against its seals, and the seals against checkpoints. Exits with 7 when anything is wrong.
 
-    Needs no write access, no provider and no read model.
+    Opens the store for reading only, at one moment: it needs no right to write, no provider and no read model.
     """
     from nexus.engine.audit.checkpoints import Checkpoint, public_key
-    from nexus.engine.audit.evidence import DumpEvidence, StoreEvidence
+    from nexus.engine.audit.evidence import DumpEvidence, LogEvidence
     from nexus.engine.audit.verifier import verify as verified
 
     checkpoints = []
@@ -103,7 +103,7 @@ def verify(session: Session, files: tuple[str, ...], keys: tuple[str, ...], offl
         checkpoints.append(Checkpoint.from_json(text.decode(errors="replace")))
     for text_key in keys:
         public_key(text_key)
-    evidence = DumpEvidence(Path(offline)) if offline is not None else StoreEvidence(session.store)
+    evidence = DumpEvidence(Path(offline)) if offline is not None else LogEvidence(session.reading)
     with session.output.progress("Verifying"):
         verdict = verified(evidence, checkpoints, keys)
     _tell(session, verdict)
@@ -111,14 +111,16 @@ def verify(session: Session, files: tuple[str, ...], keys: tuple[str, ...], offl
 
 
 def _tell(session: Session, verdict: Verdict) -> None:
-    from nexus.engine.audit.verifier import CANNOT_BE_DETECTED
+    from nexus.engine.audit.verdict import CANNOT_BE_DETECTED
 
     output = session.output
     if output.json:
         output.value(
             {
                 "intact": verdict.intact,
+                "installation": verdict.installation,
                 "events": verdict.events,
+                "seals": verdict.seals,
                 "sealed_upto": verdict.sealed_upto,
                 "unsealed": verdict.unsealed,
                 "checkpoints": verdict.checkpoints,
@@ -127,6 +129,8 @@ def _tell(session: Session, verdict: Verdict) -> None:
                     for finding in verdict.findings
                 ],
                 "more_findings": verdict.more,
+                "renumbered": verdict.renumbered,
+                "checked": verdict.checked,
                 "cannot_be_detected": list(CANNOT_BE_DETECTED),
             }
         )
@@ -135,10 +139,14 @@ def _tell(session: Session, verdict: Verdict) -> None:
         output.line(f"{finding.kind.replace('_', ' ')} at {finding.position}: {finding.detail}")
     if verdict.more:
         output.line(f"and {verdict.more} more")
+    if verdict.renumbered:
+        output.line(f"{verdict.renumbered} event(s) have other positions because of it")
     output.line(
-        f"{'Intact' if verdict.intact else 'NOT intact'}: {verdict.events} events checked, sealed up to position "
+        f"{'Intact' if verdict.intact else 'NOT intact'}: {verdict.events} events, sealed up to position "
         f"{verdict.sealed_upto}, {verdict.unsealed} not sealed yet, {verdict.checkpoints} checkpoints."
     )
+    for told in verdict.checked:
+        output.line(f"  {told}")
     for what in CANNOT_BE_DETECTED:
         output.hint(f"Cannot be detected: {what}.")
 
@@ -192,9 +200,9 @@ def key(session: Session, action: str) -> None:
 @pass_session
 def dump(session: Session) -> None:
     """Write log and seals to stdout as JSON Lines; `audit verify --offline` verifies them anywhere."""
-    from nexus.engine.audit.evidence import dump_lines
+    from nexus.engine.audit.evidence import LogEvidence, dump_lines
 
-    for line in dump_lines(session.store):
+    for line in dump_lines(LogEvidence(session.reading)):
         sys.stdout.write(line + "\n")
 
 

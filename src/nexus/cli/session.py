@@ -13,7 +13,7 @@ from nexus.cli.output import Output
 
 if TYPE_CHECKING:
     from nexus.config import Settings
-    from nexus.domain.ports import EventStore
+    from nexus.domain.ports import EventStore, Reading
     from nexus.domain.provider import Provider
     from nexus.domain.values import Principal
     from nexus.engine.history import History
@@ -95,6 +95,13 @@ class Session:
         return self._store
 
     @cached_property
+    def reading(self) -> Reading:
+        """The store at one moment; for commands that need no right to write and must not make anything."""
+        from nexus.engine.wiring import open_reading
+
+        return open_reading(self.settings)
+
+    @cached_property
     def queries(self) -> SandboxQueries:
         """The read models alone: the quick way for commands that only look."""
         from nexus.engine.wiring import is_postgres, open_views
@@ -121,6 +128,8 @@ class Session:
         """Let go of what was opened."""
         if "registry" in self.__dict__:
             self.registry.close()
+        if "reading" in self.__dict__:
+            self.reading.close()
         if self._engine is not None:
             self._engine.close()
         if self._store is not None:

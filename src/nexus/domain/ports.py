@@ -165,6 +165,26 @@ class EventStore(Protocol):
     def close(self) -> None: ...
 
 
+class Reading(Protocol):
+    """A store at one moment, for reading only: whatever is written meanwhile is not seen, and nothing can be."""
+
+    @property
+    def installation(self) -> str:
+        """See `EventStore.installation`; empty where nothing was ever stored."""
+        ...
+
+    def rows(
+        self, statement: str, params: Mapping[str, Scalar] | None = None, *, lenient: bool = False
+    ) -> Iterator[Sequence[Any]]:
+        """Rows of a SELECT in the portable subset, with `:name` parameters, as they come: never all in memory.
+
+        `lenient` reads text that is none, which a store that somebody tampered with may hold, with lone surrogates.
+        """
+        ...
+
+    def close(self) -> None: ...
+
+
 class Clock(Protocol):
     """Durations only; points in time come from the store."""
 

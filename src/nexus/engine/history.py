@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import takewhile
 
 from nexus.domain.errors import InvalidInput, SandboxNotFound
 from nexus.domain.events import Envelope, NameClaimed, Unread
@@ -110,9 +111,7 @@ class History:
         """Every event of a sandbox up to a moment, with the state after each. Never touches a provider."""
         sandbox_id = self._sandbox_id(principal, reference, moment)
         state: Sandbox | None = None
-        for envelope in self._store.load(stream_id(sandbox_id)):
-            if not moment.covers(envelope):
-                break
+        for envelope in takewhile(moment.covers, self._store.load(stream_id(sandbox_id))):
             state = fold(state, [envelope])
             if state is None:
                 raise SandboxNotFound(reference)
@@ -121,7 +120,7 @@ class History:
 
     def _state(self, principal: Principal, reference: str, moment: Moment) -> Sandbox:
         sandbox_id = self._sandbox_id(principal, reference, moment)
-        past = [envelope for envelope in self._store.load(stream_id(sandbox_id)) if moment.covers(envelope)]
+        past: Iterator[Envelope] = takewhile(moment.covers, self._store.load(stream_id(sandbox_id)))
         state = fold(None, past)
         if state is None:
             raise SandboxNotFound(reference)
@@ -132,23 +131,24 @@ class History:
         if is_sandbox_id(reference):
             return reference
         claims = self._store.load(name_stream(principal.tenant_id, principal.user_id, reference))
-        named = [
-            claim.event.sandbox_id for claim in claims if isinstance(claim.event, NameClaimed) and moment.covers(claim)
-        ]
+        past = takewhile(moment.covers, claims)
+        named = [claim.event.sandbox_id for claim in past if isinstance(claim.event, NameClaimed)]
         return named[-1] if named else self._queries.by_reference(reference, principal).sandbox_id
 
     def _fleet(self, moment: Moment) -> dict[str, Sandbox]:
         """Every sandbox's state, by one pass over the log."""
         states: dict[str, Sandbox] = {}
-        unreadable: set[str] = set()
+        ended: set[str] = set()
         after = 0
         while page := self._store.read(after, _PAGE, upto=moment.position):
             for envelope in page:
                 sandbox_id = sandbox_id_of(envelope.originator_id)
-                if sandbox_id is None or not moment.covers(envelope) or sandbox_id in unreadable:
+                if sandbox_id is None or sandbox_id in ended:
                     continue
-                if isinstance(envelope.event, Unread):
-                    unreadable.add(sandbox_id)  # as it was before what this version cannot read
+                if isinstance(envelope.event, Unread) or not moment.covers(envelope):
+                    # As it was before what this version cannot read. And a stream has no holes: should the server's
+                    # clock have been set back, what follows an event that came later came later, too.
+                    ended.add(sandbox_id)
                     continue
                 state = fold(states.get(sandbox_id), [envelope])
                 if state is not None:

@@ -11,7 +11,7 @@ from nexus.domain.errors import ConfigurationError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from nexus.domain.ports import EventStore, ViewStore
+    from nexus.domain.ports import EventStore, Reading, ViewStore
     from nexus.domain.provider import Provider
     from nexus.engine.service import Engine
     from nexus.engine.streams import Steps
@@ -55,6 +55,17 @@ def open_views(settings: Settings) -> ViewStore:
     from nexus.adapters.stores.sqlite.views import SQLiteViews
 
     return SQLiteViews(store_path(settings))
+
+
+def open_reading(settings: Settings) -> Reading:
+    """The store at this moment, for an auditor: nothing is made, written or locked, and no right to write is needed."""
+    if is_postgres(settings):
+        from nexus.adapters.stores.postgres import PostgresReading
+
+        return PostgresReading(settings.database_url)
+    from nexus.adapters.stores.sqlite import SQLiteReading
+
+    return SQLiteReading(store_path(settings))
 
 
 def open_engine(

@@ -69,6 +69,75 @@ def canonical(event: RawEvent) -> str:
     )
 
 
+def quick_leaves(events: Iterable[RawEvent]) -> list[bytes]:
+    """What `leaf` gives, at half its price, for events that are as they were sealed; only to compare with seals.
+
+    Text is written without looking for what JSON escapes. An event that has such characters gets another hash than
+    its leaf, unless the text has a backslash and is written anew. So a hash found here that equals a seal's leaf is of
+    a text that is the sealed canonical form and has no backslash; a form without a backslash has nothing escaped, and
+    its quotes are those of the template: the event is the sealed one. Whatever differs is for `leaf` to judge.
+
+    Raises `TypeError` or `ValueError` where a column holds what no event has.
+    """
+    found = []
+    for event in events:
+        (
+            _,
+            event_id,
+            stream,
+            version,
+            topic,
+            schema,
+            state,
+            occurred,
+            recorded,
+            actor,
+            tenant,
+            agent,
+            command,
+            corr,
+            cause,
+            origin,
+        ) = event
+        # Joined and added rather than formatted: that takes text and nothing else.
+        text = "".join(
+            (
+                '\0{"actor":"',
+                actor,
+                '","agent_id":null,"causation_id":'
+                if agent is None
+                else '","agent_id":"' + agent + '","causation_id":',
+                'null,"command":"' if cause is None else '"' + cause + '","command":"',
+                command,
+                '","correlation_id":"',
+                corr,
+                '","event_id":"',
+                event_id,
+                '","occurred_at":"',
+                occurred,
+                '","origin":"',
+                origin,
+                '","originator_id":"',
+                stream,
+                '","originator_version":',
+                str(version),
+                ',"payload_sha256":"',
+                sha256(state).hexdigest(),
+                '","recorded_at":"',
+                recorded,
+                '","schema_version":',
+                str(schema),
+                ',"tenant_id":"',
+                tenant,
+                '","topic":"',
+                topic,
+                '"}',
+            )
+        )
+        found.append(sha256(text.encode()).digest() if "\\" not in text else leaf(event))
+    return found
+
+
 def leaf(event: RawEvent) -> bytes:
     """The hash of one event, wherever it stands."""
     return sha256(b"\0" + canonical(event).encode("utf-8", "surrogatepass")).digest()
@@ -76,7 +145,7 @@ def leaf(event: RawEvent) -> bytes:
 
 def link(previous: bytes, position: int, leaf_hash: bytes) -> bytes:
     """The chain's head after this event."""
-    return sha256(b"\1" + previous + position.to_bytes(8, "big") + leaf_hash).digest()
+    return sha256(b"\1" + previous + position.to_bytes(8, "big", signed=True) + leaf_hash).digest()
 
 
 def chain(previous: bytes, leaves: Iterable[tuple[int, bytes]]) -> bytes:

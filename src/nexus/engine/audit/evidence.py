@@ -1,4 +1,4 @@
-"""What can be verified: a live store, read only, or a dump of one as JSON Lines, without any store."""
+"""What can be verified: a store at one moment, or a dump of one as JSON Lines, without any store."""
 
 from __future__ import annotations
 
@@ -8,56 +8,85 @@ from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from operator import itemgetter
 from pathlib import Path
-from typing import Any, Final, TextIO
+from typing import Any, Final, Protocol, TextIO, TypeVar
 
 from nexus.domain.errors import InvalidInput
-from nexus.domain.ports import EventStore
+from nexus.domain.ports import Reading
 from nexus.domain.validation import shown
 from nexus.engine.audit.canonical import RAW_COLUMNS, RawEvent
-from nexus.engine.audit.verifier import Seal
+
+T = TypeVar("T", bound=Sequence[Any])
 
 FORMAT: Final = "nexus-audit-dump/1"
-_PAGE: Final = 5000
+_EVENTS: Final = f"SELECT {', '.join(RAW_COLUMNS)} FROM events"  # noqa: S608 - of names in this code
 _STATE: Final = RAW_COLUMNS.index("state")
 
+FIRST: Final = -(1 << 63)
+LAST: Final = (1 << 63) - 1
+"""The least and the highest position that a database can hold."""
 
-class StoreEvidence:
-    """A store as it is now."""
+Seal = tuple[int, str, str]
+"""Position, event id, leaf in hexadecimal."""
+Head = tuple[int, str, int]
+"""Position, chain in hexadecimal, count: after each sealed page."""
 
-    def __init__(self, store: EventStore) -> None:
-        self._store = store
+
+class Evidence(Protocol):
+    """What is verified. Everything comes in the order of positions, and all of it is of one moment."""
+
+    @property
+    def installation(self) -> str: ...
+
+    def events(self, after: int = FIRST, upto: int = LAST, *, lenient: bool = False) -> Iterator[RawEvent]:
+        """after < position <= upto. `lenient`: see `Reading.rows`."""
+        ...
+
+    def seals(self, after: int = FIRST, upto: int = LAST) -> Iterator[Seal]: ...
+
+    def heads(self) -> Sequence[Head]: ...
+
+
+class LogEvidence:
+    """A store's log and seals."""
+
+    def __init__(self, reading: Reading) -> None:
+        self._reading = reading
 
     @property
     def installation(self) -> str:
-        return self._store.installation
+        return self._reading.installation
 
-    def events(self, after: int, limit: int) -> Sequence[RawEvent]:
-        return self._store.raw(after, limit)
+    def events(self, after: int = FIRST, upto: int = LAST, *, lenient: bool = False) -> Iterator[RawEvent]:
+        return self._rows(_EVENTS, after, upto, lenient)
 
-    def seals(self, after: int, limit: int) -> Sequence[Seal]:
-        rows = self._store.views.query(
-            "SELECT position, event_id, leaf FROM seals WHERE position > :after ORDER BY position LIMIT :limit",
-            {"after": after, "limit": limit},
-        )
-        return [(row["position"], row["event_id"], bytes.fromhex(row["leaf"])) for row in rows]
+    def seals(self, after: int = FIRST, upto: int = LAST) -> Iterator[Seal]:
+        found: Iterator[Any] = self._rows("SELECT position, event_id, leaf FROM seals", after, upto, True)
+        return found
 
-    def heads(self) -> Sequence[tuple[int, bytes, int]]:
-        rows = self._store.views.query("SELECT position, chain, count FROM seal_heads ORDER BY position")
-        return [(row["position"], bytes.fromhex(row["chain"]), row["count"]) for row in rows]
+    def heads(self) -> Sequence[Head]:
+        found: Iterator[Any] = self._rows("SELECT position, chain, count FROM seal_heads", FIRST, LAST, True)
+        return list(found)
+
+    def _rows(self, select: str, after: int, upto: int, lenient: bool) -> Iterator[Sequence[Any]]:
+        statement = f"{select} WHERE position > :after AND position <= :upto ORDER BY position"
+        return self._reading.rows(statement, {"after": after, "upto": upto}, lenient=lenient)
 
 
 class DumpEvidence:
-    """A dump that `write_dump` made, held in memory."""
+    """A dump that `dump_lines` made, held in memory."""
 
     def __init__(self, path: Path) -> None:
+        """Raises `InvalidInput` for anything else."""
         self._events: list[RawEvent] = []
         self._seals: list[Seal] = []
-        self._heads: list[tuple[int, bytes, int]] = []
+        self._heads: list[Head] = []
         self.installation = ""
         try:
             with path.open(encoding="utf-8") as file:
                 self._read(file)
-        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+            for rows in (self._events, self._seals, self._heads):
+                rows.sort(key=itemgetter(0))
+        except (OSError, ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
             raise InvalidInput(
                 f"{shown(str(path))} is not an audit dump: {type(error).__name__}",
                 hint="`nexus audit dump` writes one.",
@@ -70,43 +99,52 @@ class DumpEvidence:
         for line in file:
             kind, *values = json.loads(line)
             if kind == "event":
-                values[_STATE] = base64.b64decode(values[_STATE], validate=True)
+                _check(values, len(RAW_COLUMNS))
+                if type(values[_STATE]) is str:
+                    values[_STATE] = base64.b64decode(values[_STATE], validate=True)
                 self._events.append(values)
             elif kind == "seal":
-                self._seals.append((values[0], values[1], bytes.fromhex(values[2])))
+                _check(values, 3)
+                self._seals.append((values[0], values[1], values[2]))
             elif kind == "head":
-                self._heads.append((values[0], bytes.fromhex(values[1]), values[2]))
+                _check(values, 3)
+                self._heads.append((values[0], values[1], values[2]))
             elif kind == "installation":
                 self.installation = values[0]
             else:
                 raise ValueError(f"unknown line {kind!r}")
 
-    def events(self, after: int, limit: int) -> Sequence[RawEvent]:
-        first = bisect_right(self._events, after, key=itemgetter(0))
-        return self._events[first : first + limit]
+    def events(self, after: int = FIRST, upto: int = LAST, *, lenient: bool = False) -> Iterator[RawEvent]:
+        return _between(self._events, after, upto)
 
-    def seals(self, after: int, limit: int) -> Sequence[Seal]:
-        first = bisect_right(self._seals, after, key=itemgetter(0))
-        return self._seals[first : first + limit]
+    def seals(self, after: int = FIRST, upto: int = LAST) -> Iterator[Seal]:
+        return _between(self._seals, after, upto)
 
-    def heads(self) -> Sequence[tuple[int, bytes, int]]:
+    def heads(self) -> Sequence[Head]:
         return self._heads
 
 
-def dump_lines(store: EventStore) -> Iterator[str]:
+def _check(values: list[Any], count: int) -> None:
+    if len(values) != count or type(values[0]) is not int:
+        raise ValueError("a line of another shape")
+
+
+def _between(rows: list[T], after: int, upto: int) -> Iterator[T]:
+    place = itemgetter(0)
+    return iter(rows[bisect_right(rows, after, key=place) : bisect_right(rows, upto, key=place)])
+
+
+def dump_lines(evidence: Evidence) -> Iterator[str]:
     """A whole store as JSON Lines: what `DumpEvidence` reads."""
-    evidence = StoreEvidence(store)
     yield json.dumps({"format": FORMAT})
     yield json.dumps(["installation", evidence.installation])
-    after = 0
-    while events := evidence.events(after, _PAGE):
-        for event in events:
-            values: list[Any] = list(event)
-            values[_STATE] = base64.b64encode(event[_STATE]).decode()
-            yield json.dumps(["event", *values], ensure_ascii=False)
-        after = events[-1][0]
-    after = 0
-    while seals := evidence.seals(after, _PAGE):
-        yield from (json.dumps(["seal", place, event_id, digest.hex()]) for place, event_id, digest in seals)
-        after = seals[-1][0]
-    yield from (json.dumps(["head", place, head.hex(), count]) for place, head, count in evidence.heads())
+    for event in evidence.events(lenient=True):
+        values: list[Any] = list(event)
+        state = values[_STATE]
+        # What is no payload, and can only come from tampering, is told as what no payload is.
+        values[_STATE] = base64.b64encode(state).decode() if type(state) is bytes else [state]
+        yield json.dumps(["event", *values], default=lambda value: {"bytes": value.hex()})
+    for seal in evidence.seals():
+        yield json.dumps(["seal", *seal])
+    for head in evidence.heads():
+        yield json.dumps(["head", *head])

@@ -1,222 +1,176 @@
 """The verifier: holds the log against its seals, the seals against their chain, and the chain against checkpoints.
 
 It says what is wrong and where: an edited, removed, inserted or moved event, a cut tail, a store that is older than a
-checkpoint, a checkpoint that is not what its signer signed, seals that were rewritten.
+checkpoint, a checkpoint that is not what its signer signed, seals that were rewritten. A quick pass tells whether
+everything is as it was sealed; only where it is not, a second one looks at each event and finds out what happened.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Final, Literal, Protocol
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
+from typing import Final
 
-from nexus.engine.audit.canonical import GENESIS, RawEvent, leaf, link
+from nexus.domain.errors import InvalidInput, StoreError
+from nexus.engine.audit.canonical import GENESIS, RawEvent, leaf, link, quick_leaves
 from nexus.engine.audit.checkpoints import Checkpoint, public_key
+from nexus.engine.audit.evidence import Evidence, Head, Seal
+from nexus.engine.audit.strays import Strays
+from nexus.engine.audit.verdict import CANNOT_BE_DETECTED, Finding, Kind, Verdict
 
-Kind = Literal["edited", "removed", "inserted", "moved", "cut", "rolled_back", "forged_checkpoint", "seals_rewritten"]
+__all__ = ["CANNOT_BE_DETECTED", "Finding", "Kind", "Verdict", "verify"]
 
-CANNOT_BE_DETECTED: Final = (
-    "changes to events that were not sealed yet when they were made",
-    "a rewritten log whose seals were rewritten with it, where no checkpoint was kept outside",
-    "untrue events that the program itself wrote",
-)
-_PAGE: Final = 5000
-_MOST: Final = 1000
-"""Findings that are kept; more are counted."""
-
-Seal = tuple[int, str, bytes]
-"""Position, event id, leaf."""
-
-
-class Evidence(Protocol):
-    """What is verified: a live store, or a dump."""
-
-    @property
-    def installation(self) -> str: ...
-
-    def events(self, after: int, limit: int) -> Sequence[RawEvent]: ...
-
-    def seals(self, after: int, limit: int) -> Sequence[Seal]: ...
-
-    def heads(self) -> Sequence[tuple[int, bytes, int]]:
-        """(position, chain, count) after each sealed page, in order."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    kind: Kind
-    position: int
-    detail: str
-
-
-@dataclass
-class Verdict:
-    """What was checked, and what was found."""
-
-    events: int = 0
-    sealed_upto: int = 0
-    unsealed: int = 0
-    checkpoints: int = 0
-    findings: list[Finding] = field(default_factory=list)
-    more: int = 0
-    """Findings beyond those that are listed."""
-    met: set[int] = field(default_factory=set, repr=False)
-    """Positions of checkpoints that the chain was compared with."""
-
-    @property
-    def intact(self) -> bool:
-        return not self.findings
-
-    def add(self, kind: Kind, position: int, detail: str) -> None:
-        if len(self.findings) < _MOST:
-            self.findings.append(Finding(kind, position, detail))
-        else:
-            self.more += 1
-
-
-@dataclass
-class _Strays:
-    """Events that stand where another was sealed, and sealed events that do not stand where they were."""
-
-    missing: dict[str, int] = field(default_factory=dict)
-    unexpected: dict[str, tuple[int, bytes]] = field(default_factory=dict)
-    leaves: dict[str, bytes] = field(default_factory=dict)
+_PAGE: Final = 1000
+_NEVER: Final = 1 << 63
 
 
 def verify(evidence: Evidence, checkpoints: Iterable[Checkpoint] = (), trusted: Sequence[str] = ()) -> Verdict:
     """Verify everything. `trusted` are public keys; without any, a checkpoint's own key is believed."""
-    verdict = Verdict()
-    strays = _Strays()
-    wanted = {
-        checkpoint.position: checkpoint
-        for checkpoint in checkpoints
-        if _is_genuine(verdict, checkpoint, evidence.installation, trusted)
-    }
-    heads = {position: (chain, count) for position, chain, count in evidence.heads()}
-    last_event = _walk(evidence, verdict, strays, heads, wanted)
-    _sort_out(verdict, strays, last_event)
-    for checkpoint in wanted.values():
-        _not_reached(verdict, checkpoint)
+    verdict = Verdict(installation=evidence.installation, trusted_keys=len(trusted))
+    genuine = [one for one in checkpoints if _is_genuine(verdict, one, trusted)]
+    heads = {head[0]: head for head in evidence.heads()}
+    chain = _quick(evidence, verdict, heads, genuine)
+    if chain is None:
+        chain = _thorough(evidence, verdict, heads, genuine)
+    for checkpoint in genuine:
+        _compare(verdict, checkpoint, chain)
     verdict.findings.sort(key=lambda finding: finding.position)
     return verdict
 
 
-def _walk(
-    evidence: Evidence,
-    verdict: Verdict,
-    strays: _Strays,
-    heads: dict[int, tuple[bytes, int]],
-    wanted: dict[int, Checkpoint],
-) -> int:
-    """One pass over events and seals side by side; the chain is recomputed from the seals."""
-    head, count, last_event = GENESIS, 0, 0
-    events, seals = _events(evidence), _seals(evidence)
+# --- the quick pass --------------------------------------------------------------------------------------------------
+def _quick(
+    evidence: Evidence, verdict: Verdict, heads: Mapping[int, Head], checkpoints: Sequence[Checkpoint]
+) -> dict[int, tuple[str, int]] | None:
+    """The chain where it is compared with checkpoints, if log and seals are intact; else None, and nothing is said."""
+    chain, count, last = GENESIS, 0, 0
+    stops = {*heads, *(checkpoint.position for checkpoint in checkpoints)}
+    passed: dict[int, tuple[str, int]] = {}
+    events, seals = evidence.events(), evidence.seals()
+    try:
+        while sealed := list(islice(seals, _PAGE)):
+            stored = list(islice(events, len(sealed)))
+            positions = [seal[0] for seal in sealed]
+            if [event[0] for event in stored] != positions or [event[1] for event in stored] != [s[1] for s in sealed]:
+                return None
+            leaves, wanted = quick_leaves(stored), "".join([seal[2] for seal in sealed])
+            if b"".join(leaves).hex() != wanted:
+                leaves = [leaf(event) for event in stored]
+                if b"".join(leaves).hex() != wanted:
+                    return None
+            for position, digest in zip(positions, leaves, strict=True):
+                chain, count = link(chain, position, digest), count + 1
+                if position in stops:
+                    passed[position] = chain.hex(), count
+            last = positions[-1]
+        unsealed = sum(1 for _ in events)
+    except (TypeError, ValueError, StoreError):
+        return None  # a column holds what no event and no seal has
+    if any(passed.get(position) != (head[1], head[2]) for position, head in heads.items()) or last not in (0, *heads):
+        return None
+    verdict.events, verdict.seals, verdict.unsealed = count + unsealed, count, unsealed
+    verdict.sealed_upto, verdict.heads = last, len(heads)
+    return passed
+
+
+# --- the thorough pass -----------------------------------------------------------------------------------------------
+def _thorough(
+    evidence: Evidence, verdict: Verdict, heads: Mapping[int, Head], checkpoints: Sequence[Checkpoint]
+) -> dict[int, tuple[str, int]]:
+    """One walk over events and seals side by side, by position; the chain is recomputed from the seals."""
+    strays = Strays()
+    chain, count = GENESIS, 0
+    stops = {*heads, *(checkpoint.position for checkpoint in checkpoints)}
+    passed: dict[int, tuple[str, int]] = {}
+    events, seals = evidence.events(lenient=True), evidence.seals()
     event, seal = next(events, None), next(seals, None)
-    found_heads: set[int] = set()
     while event is not None or seal is not None:
         place = min(event[0] if event is not None else _NEVER, seal[0] if seal is not None else _NEVER)
-        here = event if event is not None and event[0] == place else None
-        sealed = seal if seal is not None and seal[0] == place else None
-        if sealed is not None:
-            head, count = link(head, place, sealed[2]), count + 1
+        if seal is not None and seal[0] == place:
+            chain, count = link(chain, place, _bytes(seal[2])), count + 1
             verdict.sealed_upto = place
-            if place in heads:
-                found_heads.add(place)
-                if heads[place] != (head, count):
-                    verdict.add("seals_rewritten", place, "the seals up to here do not give the chain that was stored")
-            checkpoint = wanted.get(place)
-            if checkpoint is not None:
-                verdict.met.add(place)
-            if checkpoint is not None and (checkpoint.chain, checkpoint.count) != (head.hex(), count):
-                verdict.add("seals_rewritten", place, f"the checkpoint of {checkpoint.made_at} has another history")
-            seal = next(seals, None)
-        if here is not None:
+            if place in stops:
+                passed[place] = chain.hex(), count
+            sealed, seal = seal, next(seals, None)
+        else:
+            sealed = None
+        if event is not None and event[0] == place:
             verdict.events += 1
-            last_event = place
-            if sealed is None:
-                # Beyond the last seal it is merely not sealed yet.
-                if seal is None:
-                    verdict.unsealed += 1
-                else:
-                    strays.unexpected[here[1]] = (place, leaf(here))
-            else:
-                digest = leaf(here)
-                if digest != sealed[2]:
-                    _differs(verdict, strays, here, sealed, digest)
+            _place(verdict, strays, event, sealed, is_last=seal is None)
             event = next(events, None)
         elif sealed is not None:
-            strays.missing[sealed[1]] = place
-            strays.leaves[sealed[1]] = sealed[2]
-    for position in sorted(set(heads) - found_heads):
-        verdict.add("seals_rewritten", position, "the seal of a stored chain head is missing")
-    return last_event
+            strays.sealed.append(strays.stray(place, sealed[1], sealed[2]))
+    verdict.seals, verdict.heads = count, len(heads)
+    _check_heads(verdict, heads, passed)
+    strays.explain(verdict)
+    return passed
 
 
-def _differs(verdict: Verdict, strays: _Strays, event: RawEvent, seal: Seal, digest: bytes) -> None:
-    if event[1] == seal[1]:
-        verdict.add("edited", event[0], f"event {event[1]} ({event[4]}) is not what was sealed")
-        return
-    strays.missing[seal[1]] = seal[0]
-    strays.leaves[seal[1]] = seal[2]
-    strays.unexpected[event[1]] = (event[0], digest)
+def _place(verdict: Verdict, strays: Strays, event: RawEvent, sealed: Seal | None, *, is_last: bool) -> None:
+    place, event_id, digest = event[0], str(event[1]), _leaf(event)
+    if sealed is None:
+        known = strays.after_last_seal if is_last else strays.found
+        known.append(strays.stray(place, event_id, digest))
+    elif digest == sealed[2]:
+        strays.keep(place)
+        if event_id != sealed[1]:
+            verdict.add("seals_rewritten", place, "the seal names another event than the one that it fits")
+    elif event_id == sealed[1]:
+        strays.keep(place)
+        verdict.add("edited", place, f"event {event_id} ({event[4]}) is not what was sealed")
+    else:
+        strays.sealed.append(strays.stray(place, sealed[1], sealed[2]))
+        strays.found.append(strays.stray(place, event_id, digest))
 
 
-def _sort_out(verdict: Verdict, strays: _Strays, last_event: int) -> None:
-    for event_id, (place, digest) in strays.unexpected.items():
-        before = strays.missing.pop(event_id, None)
-        if before is None:
-            verdict.add("inserted", place, f"event {event_id} was never sealed, yet others after it were")
-        elif strays.leaves[event_id] == digest:
-            verdict.add("moved", place, f"event {event_id} was sealed at {before}")
-        else:
-            verdict.add("moved", place, f"event {event_id} was sealed at {before}, and it was edited")
-    cut = sorted(place for place in strays.missing.values() if place > last_event)
-    if cut:
-        verdict.add(
-            "cut", cut[0], f"the log ends at {last_event}; {len(cut)} events that were sealed after it are gone"
-        )
-    for event_id, place in strays.missing.items():
-        if place <= last_event:
-            verdict.add("removed", place, f"event {event_id} is gone")
+def _leaf(event: RawEvent) -> str:
+    try:
+        return leaf(event).hex()
+    except (TypeError, ValueError):
+        return ""  # a column holds what no event has
 
 
-def _is_genuine(verdict: Verdict, checkpoint: Checkpoint, installation: str, trusted: Sequence[str]) -> bool:
+def _bytes(digest: object) -> bytes:
+    try:
+        return bytes.fromhex(str(digest))
+    except ValueError:
+        return b""
+
+
+def _check_heads(verdict: Verdict, heads: Mapping[int, Head], passed: Mapping[int, tuple[str, int]]) -> None:
+    for position, (_, chain, count) in sorted(heads.items()):
+        if position not in passed:
+            verdict.add("seals_rewritten", position, "the seal of a stored head of the chain is missing")
+        elif passed[position] != (chain, count):
+            verdict.add("seals_rewritten", position, "the seals up to here do not give the head that was stored")
+    if verdict.sealed_upto and verdict.sealed_upto not in heads:
+        verdict.add("seals_rewritten", verdict.sealed_upto, "the head of the chain after the last seal is missing")
+
+
+# --- checkpoints -----------------------------------------------------------------------------------------------------
+def _is_genuine(verdict: Verdict, checkpoint: Checkpoint, trusted: Sequence[str]) -> bool:
     verdict.checkpoints += 1
-    keys = trusted or (checkpoint.public_key,)
-    if not any(checkpoint.is_authentic(public_key(key)) for key in keys):
+    if not any(_is_signed_by(checkpoint, key) for key in trusted or (checkpoint.public_key,)):
         verdict.add("forged_checkpoint", checkpoint.position, "no trusted key signed this checkpoint as it is")
         return False
-    if checkpoint.installation != installation:
+    if checkpoint.installation != verdict.installation:
         verdict.add("forged_checkpoint", checkpoint.position, f"it is of installation {checkpoint.installation}")
         return False
     return True
 
 
-def _not_reached(verdict: Verdict, checkpoint: Checkpoint) -> None:
-    """A genuine checkpoint whose position the walk did not meet."""
-    if checkpoint.position > verdict.sealed_upto:
-        detail = (
-            f"a checkpoint of {checkpoint.made_at} knows {checkpoint.count} events up to {checkpoint.position}; "
-            f"this store is an older one"
-        )
+def _is_signed_by(checkpoint: Checkpoint, key: str) -> bool:
+    try:
+        return checkpoint.is_authentic(public_key(key))
+    except InvalidInput:
+        return False
+
+
+def _compare(verdict: Verdict, checkpoint: Checkpoint, passed: Mapping[int, tuple[str, int]]) -> None:
+    place, made = checkpoint.position, f"the checkpoint of {checkpoint.made_at}"
+    if place > verdict.sealed_upto:
+        detail = f"{made} knows {checkpoint.count} events up to {place}; this store is an older one"
         verdict.add("rolled_back", verdict.sealed_upto, detail)
-    elif checkpoint.position not in verdict.met:
-        verdict.add("seals_rewritten", checkpoint.position, f"the checkpoint of {checkpoint.made_at} has no seal")
-
-
-_NEVER: Final = 1 << 63
-
-
-def _events(evidence: Evidence) -> Iterator[RawEvent]:
-    after = 0
-    while page := evidence.events(after, _PAGE):
-        yield from page
-        after = page[-1][0]
-
-
-def _seals(evidence: Evidence) -> Iterator[Seal]:
-    after = 0
-    while page := evidence.seals(after, _PAGE):
-        yield from page
-        after = page[-1][0]
+    elif (checkpoint.chain, checkpoint.count) != passed.get(place, (GENESIS.hex(), 0)):
+        detail = f"{made} has another history: the seals were rewritten, or an older store was put back and went on"
+        verdict.add("seals_rewritten", place, detail)

@@ -7,13 +7,18 @@ events. Nothing in here knows a read model: tables and rows arrive as values.
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from nexus.adapters.stores.postgres.reading import PostgresReading
     from nexus.adapters.stores.postgres.store import PostgresStore
     from nexus.adapters.stores.postgres.views import PostgresViews
 
-__all__ = ["PostgresStore", "PostgresViews"]
+__all__ = ["PostgresReading", "PostgresStore", "PostgresViews"]
 
 
 def __getattr__(name: str) -> Any:
+    if name == "PostgresReading":
+        from nexus.adapters.stores.postgres.reading import PostgresReading
+
+        return PostgresReading
     if name == "PostgresStore":
         from nexus.adapters.stores.postgres.store import PostgresStore
 

@@ -7,13 +7,18 @@ the event sourcing library stays in `recorder` and `store`.
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from nexus.adapters.stores.sqlite.reading import SQLiteReading
     from nexus.adapters.stores.sqlite.store import SQLiteStore
     from nexus.adapters.stores.sqlite.views import SQLiteViews
 
-__all__ = ["SQLiteStore", "SQLiteViews"]
+__all__ = ["SQLiteReading", "SQLiteStore", "SQLiteViews"]
 
 
 def __getattr__(name: str) -> Any:
+    if name == "SQLiteReading":
+        from nexus.adapters.stores.sqlite.reading import SQLiteReading
+
+        return SQLiteReading
     if name == "SQLiteStore":
         from nexus.adapters.stores.sqlite.store import SQLiteStore
 

@@ -1,0 +1,62 @@
+"""A Postgres database at one moment, for reading only: what an auditor whose role may only SELECT opens."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
+
+import psycopg
+
+from nexus.adapters.stores.postgres import statements
+from nexus.adapters.stores.postgres.address import Address
+from nexus.adapters.stores.postgres.database import Database
+from nexus.adapters.stores.postgres.faults import unavailable
+from nexus.domain.ports import Scalar
+
+_MANY: Final = 1000
+_IDLE: Final = "10min"
+"""How long whoever reads may pause, say at a pager, before the server ends the transaction."""
+
+
+class PostgresReading:
+    """Implements the `Reading` port. For one thread.
+
+    One REPEATABLE READ, READ ONLY transaction. It has no transaction id, so no reader of the log waits for it.
+    """
+
+    def __init__(self, url: str) -> None:
+        """Raises `StoreUnavailable`, `SchemaMismatch`, `StoreRestored`, and `ConfigurationError` for a bad URL."""
+        self._address = Address(url)
+        self._database = Database(url, max_connections=1)
+        self._link = self._database.connect()
+        self._count = 0
+        try:
+            self._link.execute(f"SET idle_in_transaction_session_timeout = '{_IDLE}'")
+            self._link.execute("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        except psycopg.Error as error:
+            self._link.close()
+            raise unavailable(error, self._address) from None
+
+    @property
+    def installation(self) -> str:
+        return self._database.installation
+
+    def rows(
+        self,
+        statement: str,
+        params: Mapping[str, Scalar] | None = None,
+        *,
+        lenient: bool = False,
+    ) -> Iterator[Sequence[Any]]:
+        self._count += 1
+        try:
+            with self._link.cursor(name=f"rows_{self._count}") as cursor:
+                cursor.execute(statements.portable(statement), params or {})
+                while page := cursor.fetchmany(_MANY):
+                    yield from page
+        except psycopg.Error as error:
+            raise unavailable(error, self._address) from None
+
+    def close(self) -> None:
+        self._link.close()
+        self._database.close()

@@ -1,0 +1,64 @@
+"""The SQLite file at one moment, for reading only: what an auditor who may not write opens."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, Final
+
+from nexus.adapters.stores.sqlite import schema
+from nexus.adapters.stores.sqlite.database import Database
+from nexus.adapters.stores.sqlite.faults import unavailable
+from nexus.domain.ports import Scalar
+
+_MANY: Final = 1000
+
+
+class SQLiteReading:
+    """Implements the `Reading` port. A file that is not there holds nothing, and is not made. For one thread."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises `StoreUnavailable` and `SchemaMismatch`."""
+        self._database = Database(path, readonly=True)
+        self._open = ExitStack()
+        self._connection: sqlite3.Connection | None = None
+        self.installation = ""
+        if not self._database.exists():
+            return
+        try:
+            connection = self._open.enter_context(self._database.reading())
+            if schema.check(connection, self._database.path) == 0:
+                return
+            connection.execute("BEGIN")
+            self._open.callback(connection.rollback)
+            self._connection = connection
+            # The first SELECT fixes the moment.
+            ((self.installation,),) = self.rows("SELECT id FROM installation")
+        except BaseException:
+            self.close()
+            raise
+
+    def rows(
+        self, statement: str, params: Mapping[str, Scalar] | None = None, *, lenient: bool = False
+    ) -> Iterator[Sequence[Any]]:
+        if self._connection is None:
+            return
+        connection, factory = self._connection, _lenient if lenient else str
+        try:
+            connection.text_factory = factory
+            cursor = connection.execute(statement, params or {})
+            while page := cursor.fetchmany(_MANY):
+                yield from page
+                connection.text_factory = factory  # others may have read meanwhile
+        except sqlite3.Error as error:
+            raise unavailable(error, self._database.path) from error
+
+    def close(self) -> None:
+        self._open.close()
+        self._database.close()
+
+
+def _lenient(text: bytes) -> str:
+    return text.decode("utf-8", "surrogateescape")

@@ -1,0 +1,34 @@
+"""A thousand random tamperings of each kind: each is found, called by its name, and nothing else is said."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from nexus.engine.audit.checkpoints import SigningKey
+from nexus.engine.audit.verifier import verify
+from tests.support.world import World
+from tests.unit.audit.tampering import KINDS, SeenFromWithin, Session, Tamperer, sealed_story
+
+ROUNDS = int(os.environ.get("NEXUS_TAMPER_ROUNDS", "1000"))
+SEED = os.environ.get("NEXUS_TAMPER_SEED", "")
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS))
+def test_every_tampering_is_found_and_named(world: World, tampering: Session, key: SigningKey, kind: str) -> None:
+    signed = sealed_story(world, key)
+    tamperer = Tamperer(tampering, signed, key, f"{kind} {SEED}")
+    installation = world.store.installation
+    assert verify(SeenFromWithin(tampering, installation), [signed], [key.public]).intact
+    for number in range(ROUNDS):
+        tampering.begin()
+        done = KINDS[kind](tamperer)
+        evidence = SeenFromWithin(tampering, installation)
+        tampering.rollback()
+        verdict = verify(evidence, [done.checkpoint or signed], [key.public])
+        found = verdict.findings
+        assert {finding.kind for finding in found} == {kind}, (number, done, found)
+        assert found[0].position == done.position, (number, done, found)
+        assert done.findings in (None, len(found)), (number, done, found)
+    assert verify(SeenFromWithin(tampering, installation), [signed], [key.public]).intact
