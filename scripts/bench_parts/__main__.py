@@ -19,7 +19,13 @@ from scripts.bench_parts._measure import Kind, Row
 
 HERE: Final = Path(__file__).parent
 RESULTS: Final = HERE.parents[1] / "bench-results" / "latest.json"
-SIGNS: Final[dict[Kind, str]] = {"times as long": "x", "times as fast": "x as fast", "ms more": "ms more", "ms": "ms"}
+SIGNS: Final[dict[Kind, str]] = {
+    "times as long": "x",
+    "times as fast": "x as fast",
+    "ms more": "ms more",
+    "ms": "ms",
+    "wrong": "wrong",
+}
 
 
 def parts() -> list[str]:

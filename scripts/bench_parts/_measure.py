@@ -12,7 +12,7 @@ from typing import Literal, NotRequired, TypedDict
 
 Clean = Callable[[], object]
 Call = Callable[[], object]
-Kind = Literal["times as long", "times as fast", "ms more", "ms"]
+Kind = Literal["times as long", "times as fast", "ms more", "ms", "wrong"]
 
 
 class Row(TypedDict):
@@ -67,6 +67,39 @@ def alone(name: str, ours: Call, n: int, bar: float | None = None, *, warm_up: i
         ok=bar is None or median <= bar,
         kind="ms",
         figure=median,
+    )
+
+
+def percentile(name: str, ours: Sequence[float], percent: int, bar: float | None = None) -> Row:
+    """The row of milliseconds that were measured elsewhere; the bar is about this percentile."""
+    figure = statistics.quantiles(ours, n=100, method="inclusive")[percent - 1]
+    return Row(
+        name=name,
+        ours_ms=statistics.median(ours),
+        theirs_ms=None,
+        ratio=None,
+        spread=_spread(list(ours)),
+        n=len(ours),
+        bar=bar,
+        ok=bar is None or figure <= bar,
+        kind="ms",
+        figure=figure,
+    )
+
+
+def none_wrong(name: str, wrong: int, n: int, took_ms: float) -> Row:
+    """The row of a claim that holds for each of `n` things, or not at all."""
+    return Row(
+        name=name,
+        ours_ms=took_ms,
+        theirs_ms=None,
+        ratio=None,
+        spread=(wrong, wrong),
+        n=n,
+        bar=0.0,
+        ok=wrong == 0,
+        kind="wrong",
+        figure=float(wrong),
     )
 
 

@@ -12,7 +12,7 @@ from nexus.adapters.stores import sql
 from nexus.domain import errors
 from nexus.domain.errors import StoreUnavailable, StreamConflict
 from nexus.domain.events import Envelope, Fact, decode, encode
-from nexus.domain.ports import RowWrite, Snapshot, Table
+from nexus.domain.ports import RowsWrite, RowWrite, Snapshot, Table
 from nexus.domain.provider import (
     Capabilities,
     ExecutionResult,
@@ -67,14 +67,16 @@ class SimViews:
     def query(self, statement: str, params: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
         return [dict(row) for row in self._db.execute(statement, params or {}).fetchall()]
 
-    def write(self, rows: Sequence[RowWrite]) -> None:
+    def write(self, rows: Sequence[RowWrite | RowsWrite]) -> None:
         for statement, parameters in sql.writes(rows):
             self._db.executemany(statement, parameters)
 
     def position(self, projection: str) -> int | None:
         return self._positions.get(projection)
 
-    def advance(self, projection: str, expected: int | None, position: int, rows: Sequence[RowWrite]) -> bool:
+    def advance(
+        self, projection: str, expected: int | None, position: int, rows: Sequence[RowWrite | RowsWrite]
+    ) -> bool:
         if self._positions.get(projection) != expected:
             return False
         self._positions[projection] = position

@@ -22,6 +22,8 @@ from nexus.domain.errors import ConfigurationError, NexusError
 from nexus.domain.provider import Finding
 
 _EXTRAS: Final = ("docker", "e2b", "modal")
+_LONG_TRANSACTION: Final = 3.0
+"""Seconds after which a transaction that readers wait for is worth telling of."""
 
 
 @click.command()
@@ -59,7 +61,7 @@ def _check(session: Session) -> Iterator[Finding]:
         return
     yield Finding("settings", True, str(settings.file or "no file; environment and defaults"))
     yield _data_folder(settings.data_dir)
-    yield _store(session)
+    yield from _store(session)
     yield from _providers(session)
 
 
@@ -83,19 +85,59 @@ def _data_folder(folder: Path) -> Finding:
     return Finding("data folder", True, state)
 
 
-def _store(session: Session) -> Finding:
+def _store(session: Session) -> Iterator[Finding]:
     from nexus.engine.wiring import is_postgres, store_path
 
     try:
         if is_postgres(session.settings):
-            head = session.store.head()
-            return Finding("store", True, f"Postgres, {head} events")
-        path = store_path(session.settings)
-        if not path.exists():
-            return Finding("store", True, f"{path} will be made at first use")
-        return Finding("store", True, f"{path}, last position {session.store.head()}")
+            yield Finding("store", True, f"Postgres, last position {session.store.head()}")
+            yield from _readers(session)
+        else:
+            path = store_path(session.settings)
+            if not path.exists():
+                yield Finding("store", True, f"{path} will be made at first use")
+                return
+            yield Finding("store", True, f"{path}, last position {session.store.head()}")
+        yield from _read_models(session)
     except NexusError as error:
-        return Finding("store", False, error.message, error.hint)
+        yield Finding("store", False, error.message, error.hint)
+
+
+def _readers(session: Session) -> Iterator[Finding]:
+    """On Postgres a transaction that stays open anywhere in the server holds everybody's reading back."""
+    from nexus.adapters.stores.postgres import PostgresStore
+
+    store = session.store
+    assert isinstance(store, PostgresStore)
+    events, blockers = store.held_back()
+    slow = [one for one in blockers if one.seconds is None or one.seconds > _LONG_TRANSACTION]
+    if not slow:
+        yield Finding("readers", True, "nothing holds them back")
+    for one in slow:
+        yield Finding(
+            "readers",
+            False,
+            f"{events} events cannot be read yet, because of {one}",
+            f"Let it end, or end it: {one.remedy}. A limit such as idle_in_transaction_session_timeout prevents it.",
+            required=False,
+        )
+
+
+def _read_models(session: Session) -> Iterator[Finding]:
+    from nexus.projections.projector import Projector
+
+    for one in Projector(session.store).status():
+        if one.quarantined:
+            yield Finding(
+                f"read model {one.name}",
+                False,
+                f"leaves {len(one.quarantined)} aggregates alone",
+                "Look at them with `nexus projections quarantine`.",
+                required=False,
+            )
+        elif one.kind == "following":
+            behind = "up to date" if not one.lag else f"{one.lag} events behind; a worker, or who reads it, catches up"
+            yield Finding(f"read model {one.name}", True, behind)
 
 
 def _providers(session: Session) -> Iterator[Finding]:

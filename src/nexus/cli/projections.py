@@ -23,6 +23,9 @@ _COMMANDS: Final = {
     "status": (f"{_HERE}:status", "Show how far each read model has followed the log."),
     "rebuild": (f"{_HERE}:rebuild", "Build read models anew from the log."),
     "verify": (f"{_HERE}:verify", "Hold read models against a replay of the log."),
+    "quarantine": ("nexus.cli.quarantine:quarantine", "Show what read models leave alone, and why."),
+    "retry": ("nexus.cli.quarantine:retry", "Let read models take what they left alone."),
+    "skip": ("nexus.cli.quarantine:skip", "Let a read model pass over an event that it cannot take."),
 }
 
 _names = click.argument("names", nargs=-1, metavar="[NAME]...")
@@ -67,6 +70,8 @@ def status(session: Session) -> int:
         for one in found:
             for poison in one.quarantined:
                 output.warn(f"{one.name}: {poison.originator_id} since position {poison.position}: {poison.error}")
+        if any(one.quarantined for one in found):
+            output.warn("`nexus projections quarantine` shows the events; `retry` and `skip` let the sandboxes go.")
     return 7 if any(one.quarantined for one in found) else 0
 
 

@@ -40,6 +40,17 @@ class RowWrite:
 
 
 @dataclass(frozen=True, slots=True)
+class RowsWrite:
+    """Insert or update many rows with the same columns; no two of them have the same key."""
+
+    table: str
+    key: tuple[str, ...]
+    columns: tuple[str, ...]
+    rows: Sequence[tuple[Scalar, ...]]
+    """The key's values first, then the columns'."""
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """The state of a stream at a version, as bytes of a format that the writer versions."""
 
@@ -64,7 +75,9 @@ class ViewStore(Protocol):
         """Up to where a projection has followed the log; None when it never began."""
         ...
 
-    def advance(self, projection: str, expected: int | None, position: int, rows: Sequence[RowWrite]) -> bool:
+    def advance(
+        self, projection: str, expected: int | None, position: int, rows: Sequence[RowWrite | RowsWrite]
+    ) -> bool:
         """Write rows and position in one transaction, if the position is still `expected`; else change nothing."""
         ...
 

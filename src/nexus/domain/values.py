@@ -87,7 +87,9 @@ def to_text(moment: datetime) -> str:
     """UTC with microseconds and offset, always 32 characters, so that text sorts as time does."""
     if moment.tzinfo is None:
         raise ValueError("a time without a zone is not a point in time")
-    return moment.astimezone(UTC).isoformat(timespec="microseconds")
+    if moment.tzinfo is not UTC:
+        moment = moment.astimezone(UTC)
+    return moment.isoformat(timespec="microseconds")
 
 
 def from_text(text: str) -> datetime:

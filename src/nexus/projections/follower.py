@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from nexus.domain.errors import NexusError, StoreError
 from nexus.domain.events import Envelope
-from nexus.domain.ports import EventStore, RowWrite
-from nexus.projections.catalog import Projection, key
-from nexus.projections.positions import quarantined_under
+from nexus.domain.ports import EventStore, RowsWrite, RowWrite
+from nexus.projections.catalog import Projection, is_following, key
+from nexus.projections.positions import quarantined_under, skipped
 from nexus.projections.replay import Poison, coalesced, replay
 
 PAGE: Final = 1000
@@ -27,22 +26,44 @@ class Follower:
         *,
         written_as: str = "",
         tables: Mapping[str, str] | None = None,
+        honours_skips: bool = True,
     ) -> None:
-        """`written_as` and `tables` ({name: name instead}) lead the rows elsewhere than into the live tables."""
+        """`written_as` and `tables` ({name: name instead}) lead the rows elsewhere than into the live tables.
+
+        `honours_skips` passes over the events that an operator said to.
+        """
         self._store = store
         self._views = store.views
         self._projection = projection
         self._key = written_as or key(projection)
         self._tables = tables or {}
-        self._resume()
+        self._honours_skips = honours_skips and is_following(projection)
+        self.resume()
 
-    def _resume(self) -> None:
+    def resume(self) -> None:
+        """Go on from where the store says that this key stands."""
         self.position = self._views.position(self._key)
-        self._replay = replay(self._projection, self._store, quarantined_under(self._views, self._key))
+        held = quarantined_under(self._views, self._key)
+        self.skips = skipped(self._views, self._projection.name) if self._honours_skips else frozenset[int]()
+        self._replay = replay(self._projection, self._store, held, self.skips)
+        self._known = {poison.originator_id for poison in held}
 
     @property
     def poisoned(self) -> Sequence[Poison]:
-        return tuple(self._replay.poisoned.values())
+        return tuple(self.poisons.values())
+
+    @property
+    def poisons(self) -> dict[str, Poison]:
+        """By aggregate; who applies events for this follower adds to it."""
+        return self._replay.poisoned
+
+    def table(self, name: str) -> str:
+        """Where the rows of this table are led."""
+        return self._tables.get(name, name)
+
+    def quarantine(self, streams: Iterable[str]) -> list[RowWrite]:
+        """What says that these aggregates are left alone."""
+        return [self.poisons[stream].row(self._key) for stream in streams]
 
     def step(self, limit: int = PAGE, upto: int | None = None) -> int | None:
         """Take one page. Returns how many events it had; None when another follower had been there first."""
@@ -50,42 +71,48 @@ class Follower:
         if not page:
             self._check_against_the_log()
             return 0
+        if self._known and self._known != {one.originator_id for one in quarantined_under(self._views, self._key)}:
+            self.resume()  # an operator has let one go
+            return self.step(limit, upto)
         try:
-            moved = self._write(page, self.rows(page))
+            moved = self.write(_last(page), self.rows(page))
         except NexusError:
             raise
         except Exception as error:  # noqa: BLE001 - a value that no column takes
             moved = self._find_poison(page, error)
         if not moved:
-            self._resume()
+            self.resume()
             return None
         return len(page)
 
     def rows(self, page: Sequence[Envelope]) -> list[RowWrite]:
         """What a page changes, quarantine included, without writing it."""
-        known = set(self._replay.poisoned)
-        rows = [
-            replace(row, table=self._tables.get(row.table, row.table)) for row in coalesced(self._replay.rows(page))
-        ]
-        rows.extend(poison.row(self._key) for stream, poison in self._replay.poisoned.items() if stream not in known)
+        known = set(self.poisons)
+        held = {one.originator_id for one in page if one.originator_id in known}
+        rows = coalesced(self._replay.rows(page))
+        if self._tables:
+            rows = [RowWrite(self.table(row.table), row.key, row.values, row.newer) for row in rows]
+        # Whoever is passed over is in quarantine, also if an operator lets it go at this very moment.
+        rows.extend(self.quarantine(stream for stream in self.poisons if stream not in known or stream in held))
         return rows
 
-    def _write(self, page: Sequence[Envelope], rows: Sequence[RowWrite]) -> bool:
-        last = page[-1].position or 0
-        if not self._views.advance(self._key, self.position, last, rows):
+    def write(self, position: int, rows: Sequence[RowWrite | RowsWrite]) -> bool:
+        """Write rows and move to this position; False, and nothing written, when another was there first."""
+        if not self._views.advance(self._key, self.position, position, rows):
             return False
-        self.position = last
+        self.position = position
+        self._known = set(self.poisons)
         return True
 
     def _find_poison(self, page: Sequence[Envelope], error: Exception) -> bool:
-        self._resume()
+        self.resume()
         if len(page) == 1:
             poison = Poison.of(page[0], error)
-            self._replay.poisoned[poison.originator_id] = poison
-            return self._write(page, [poison.row(self._key)])
+            self.poisons[poison.originator_id] = poison
+            return self.write(_last(page), [poison.row(self._key)])
         for envelope in page:
             try:
-                moved = self._write([envelope], self.rows([envelope]))
+                moved = self.write(_last([envelope]), self.rows([envelope]))
             except NexusError:
                 raise
             except Exception as alone:  # noqa: BLE001 - see above
@@ -105,3 +132,7 @@ class Follower:
                 position=self.position,
                 head=head,
             )
+
+
+def _last(page: Sequence[Envelope]) -> int:
+    return page[-1].position or 0

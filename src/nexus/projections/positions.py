@@ -58,3 +58,9 @@ def quarantined_under(views: ViewStore, found: str) -> list[Poison]:
     return [
         Poison(row["originator_id"], row["position"], row["topic"], row["schema_version"], row["error"]) for row in rows
     ]
+
+
+def skipped(views: ViewStore, name: str) -> frozenset[int]:
+    """Positions of the events that an operator had this projection pass over."""
+    rows = views.query("SELECT position FROM skipped WHERE projection = :name", {"name": name})
+    return frozenset(row["position"] for row in rows)

@@ -23,7 +23,7 @@ _PATIENCE: Final = 600.0
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """How far a projection is. `lag` counts positions, not events."""
+    """How far a projection is."""
 
     name: str
     version: int
@@ -31,11 +31,9 @@ class Status:
     """`inline`: written with the append, never behind; `following`: written from the log."""
     position: int
     head: int
+    lag: int
+    """Events that it has still to take."""
     quarantined: tuple[Poison, ...]
-
-    @property
-    def lag(self) -> int:
-        return max(0, self.head - self.position)
 
 
 def prepare(store: EventStore) -> None:
@@ -103,6 +101,7 @@ class Projector:
                     "following" if following else "inline",
                     position,
                     max(head, position) if following else head,
+                    _events_between(self._store, position, head),
                     tuple(quarantined(self._store.views, projection)),
                 )
             )
@@ -121,3 +120,13 @@ class Projector:
             if projection.name == name:
                 return projection
         return named(name)
+
+
+def _events_between(store: EventStore, after: int, upto: int) -> int:
+    if after >= upto:
+        return 0
+    (counted,) = store.views.query(
+        "SELECT count(*) AS events FROM events WHERE position > :after AND position <= :upto",
+        {"after": after, "upto": upto},
+    )
+    return int(counted["events"])

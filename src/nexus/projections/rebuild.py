@@ -15,8 +15,9 @@ from nexus.domain.errors import Conflict
 from nexus.domain.ports import EventStore, RowWrite
 from nexus.projections.catalog import Projection, key
 from nexus.projections.follower import PAGE, Follower
-from nexus.projections.positions import live_keys, quarantined_under
-from nexus.projections.tables import QUARANTINE
+from nexus.projections.pipeline import run_through
+from nexus.projections.positions import live_keys, quarantined_under, skipped
+from nexus.projections.tables import QUARANTINE, SKIPPED
 
 ABANDONED: Final = 5.0
 """Seconds without any progress after which another's rebuild counts as abandoned."""
@@ -50,16 +51,10 @@ def rebuild(
     built = f"{key(projection)}:aside"
     tables = {table.name: f"{table.name}__aside" for table in projection.tables}
     _start(store, projection, built, tables)
-    follower = Follower(store, projection, written_as=built, tables=tables)
-    events = 0
-    while taken := follower.step(page):
-        events += taken
-        if progress is not None and follower.position is not None:
-            progress(follower.position)
-        if taken < page:
-            break
-    position = None if taken is None else _finish(store, projection, follower, built, tables)
-    if position is None:
+    follower = Follower(store, projection, written_as=built, tables=tables, honours_skips=False)
+    events = run_through(store, projection, follower, page, progress)
+    position = None if events is None else _finish(store, projection, follower, built, tables)
+    if events is None or position is None:
         raise RebuildInProgress(f"Another process began to rebuild {projection.name}", projection=projection.name)
     return Rebuilt(projection.name, projection.version, position, events, len(follower.poisoned))
 
@@ -97,7 +92,11 @@ def _finish(
 
 
 def _quarantine_moved(store: EventStore, projection: Projection, follower: Follower, built: str) -> list[RowWrite]:
-    """Old quarantines end with the old tables; those met while rebuilding hold for the new ones."""
+    """Old quarantines and skips end with the old tables; those met while rebuilding hold for the new ones."""
+    skips = [
+        RowWrite(SKIPPED.name, {"projection": projection.name, "position": position}, None)
+        for position in sorted(skipped(store.views, projection.name))
+    ]
     gone = [
         RowWrite(QUARANTINE.name, {"projection": old, "originator_id": poison.originator_id}, None)
         for old in {*live_keys(store.views, projection.name), key(projection)}
@@ -107,4 +106,4 @@ def _quarantine_moved(store: EventStore, projection: Projection, follower: Follo
         RowWrite(QUARANTINE.name, {"projection": built, "originator_id": poison.originator_id}, None)
         for poison in follower.poisoned
     ]
-    return [*gone, *aside, *(poison.row(key(projection)) for poison in follower.poisoned)]
+    return [*skips, *gone, *aside, *(poison.row(key(projection)) for poison in follower.poisoned)]

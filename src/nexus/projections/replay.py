@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
 from typing import Final, Protocol, cast
 
 from nexus.domain.events import Envelope, Unread
@@ -65,25 +66,31 @@ class Replay(Protocol):
         ...
 
 
-def replay(projection: Projection, store: EventStore, poisoned: Iterable[Poison] = ()) -> Replay:
-    """The right replay for a projection."""
+def replay(
+    projection: Projection,
+    store: EventStore,
+    poisoned: Iterable[Poison] = (),
+    skipped: AbstractSet[int] = frozenset(),
+) -> Replay:
+    """The right replay for a projection. `skipped` are positions of events to pass over; states know no gaps."""
     known = {poison.originator_id: poison for poison in poisoned}
     if is_following(projection):
-        return _Applied(projection, known)
+        return _Applied(projection, known, skipped)
     return _Folded(cast(InlineProjection, projection), store, known)
 
 
 class _Applied:
     """Event by event."""
 
-    def __init__(self, projection: FollowingProjection, poisoned: dict[str, Poison]) -> None:
+    def __init__(self, projection: FollowingProjection, poisoned: dict[str, Poison], skipped: AbstractSet[int]) -> None:
         self._projection = projection
         self.poisoned = poisoned
+        self._skipped = skipped
 
     def rows(self, page: Sequence[Envelope]) -> list[RowWrite]:
         rows: list[RowWrite] = []
         for envelope in page:
-            if envelope.originator_id in self.poisoned:
+            if envelope.originator_id in self.poisoned or envelope.position in self._skipped:
                 continue
             try:
                 if isinstance(envelope.event, Unread):
@@ -179,6 +186,6 @@ def coalesced(rows: Iterable[RowWrite]) -> list[RowWrite]:
         if known is None or known.values is None or row.values is None:
             latest[where] = row
         else:
-            latest[where] = replace(row, values={**known.values, **row.values})
+            latest[where] = RowWrite(row.table, row.key, {**known.values, **row.values}, row.newer)
     flush()
     return done

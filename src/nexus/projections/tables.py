@@ -117,6 +117,21 @@ QUARANTINE: Final = Table(
 )
 """Aggregates that a projection leaves alone from `position` on, because of an event there that it could not take."""
 
+SKIPPED: Final = Table(
+    "skipped",
+    {
+        "projection": "text",
+        "position": "integer",
+        "originator_id": "text",
+        "topic": "text",
+        "error": "text",
+        "actor": "text",
+        "at": "text",
+    },
+    key=("projection", "position"),
+)
+"""Events that an operator had a projection (by name) pass over, until it is rebuilt: which, why, who, and when."""
+
 SEALS: Final = Table("seals", {"position": "integer", "event_id": "text", "leaf": "text"}, key=("position",))
 """What the audit sealer saw: the hash of each event, hexadecimal."""
 
@@ -125,5 +140,5 @@ SEAL_HEADS: Final = Table(
 )
 """The head of the chain of seals after each sealed page, and how many events it holds."""
 
-TABLES: Final = (SANDBOXES, SANDBOX_LABELS, DUE, EXECUTIONS, QUARANTINE, SEALS, SEAL_HEADS)
+TABLES: Final = (SANDBOXES, SANDBOX_LABELS, DUE, EXECUTIONS, QUARANTINE, SKIPPED, SEALS, SEAL_HEADS)
 """All of them, for a store to make when it makes its own."""

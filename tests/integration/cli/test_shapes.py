@@ -96,6 +96,9 @@ ELSEWHERE = {
     "audit dump",
     "audit export",
     "template build",
+    "projections quarantine",
+    "projections retry",
+    "projections skip",
 }
 """What they print has a test of its own."""
 

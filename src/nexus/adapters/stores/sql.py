@@ -7,12 +7,12 @@ Standard library only.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from itertools import groupby
 from typing import Any, Final
 
-from nexus.domain.ports import RowWrite, Table
+from nexus.domain.ports import RowsWrite, RowWrite, Table
 
 TYPES: Final[Mapping[str, str]] = {"text": "text", "integer": "integer", "real": "real"}
 """The kinds of columns, and what SQLite calls them."""
@@ -68,7 +68,9 @@ def statement(shape: Shape, mark: str = "?") -> str:
     return f"{insert} DO UPDATE SET {sets}{guard}"
 
 
-def shape(row: RowWrite) -> Shape:
+def shape(row: RowWrite | RowsWrite) -> Shape:
+    if isinstance(row, RowsWrite):
+        return row.table, row.key, row.columns, None
     return row.table, tuple(row.key), None if row.values is None else tuple(row.values), row.newer
 
 
@@ -76,7 +78,11 @@ def parameters(row: RowWrite) -> tuple[Any, ...]:
     return (*row.key.values(), *(row.values or {}).values())
 
 
-def writes(rows: Iterable[RowWrite], mark: str = "?") -> Iterator[tuple[str, list[tuple[Any, ...]]]]:
+def writes(rows: Iterable[RowWrite | RowsWrite], mark: str = "?") -> Iterator[tuple[str, list[tuple[Any, ...]]]]:
     """Statements in the rows' order, neighbours of one shape together."""
     for same, group in groupby(rows, key=shape):
-        yield statement(same, mark), [parameters(row) for row in group]
+        yield statement(same, mark), [values for row in group for values in _tuples(row)]
+
+
+def _tuples(row: RowWrite | RowsWrite) -> Sequence[tuple[Any, ...]]:
+    return row.rows if isinstance(row, RowsWrite) else (parameters(row),)

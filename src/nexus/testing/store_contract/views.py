@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from nexus.domain.errors import SchemaMismatch, StreamConflict
-from nexus.domain.ports import EventStore, RowWrite, Table
+from nexus.domain.ports import EventStore, RowsWrite, RowWrite, Table
 from nexus.testing.store_contract.base import (
     PETS,
     OpenStore,
@@ -180,6 +180,28 @@ class ViewContract(StoreContractBase):
         assert not stable.views.advance("pets:1", 0, 5, [pet("a")])
         assert stable.views.position("pets:1") is None
         assert pets(stable) == []
+
+    def test_many_rows_at_once_are_written_like_single_ones(self, stable: EventStore) -> None:
+        """Texts that look like something else, absent and extreme values: what went in comes out."""
+        odd = ['"', "\\", "\\N", "NULL", "null", "{a,b}", "a\nb", "", " ", "',\"", "é😀", "None"]
+        names = [*odd, None]
+        rows = [(f"p{n}", name, n * 2**40, 0.1 + n if n % 2 else None) for n, name in enumerate(names)]
+        first = RowsWrite(PETS.name, PETS.key, ("name", "version", "weight"), rows)
+        again = RowsWrite(PETS.name, PETS.key, ("version",), [("p0", -(2**63)), ("p1", 2**63 - 1)])
+        stable.views.advance("pets:1", None, 3, [pet("p0", name="before"), first, again, pet("z")])
+        found = {row["pet_id"]: row for row in pets(stable)}
+        assert len(found) == len(rows) + 1
+        for pet_id, name, version, weight in rows[2:]:
+            row = found[pet_id]
+            assert (row["name"], row["version"], row["weight"]) == (name, version, weight)
+        assert (found["p0"]["version"], found["p1"]["version"]) == (-(2**63), 2**63 - 1)
+        assert (found["p0"]["name"], found["p1"]["name"]) == (odd[0], odd[1])
+
+    def test_many_rows_go_in_together_or_not_at_all(self, stable: EventStore) -> None:
+        many = RowsWrite(PETS.name, PETS.key, ("version",), [("a", 1), ("x", 2**63)])
+        with pytest.raises(ValueError, match=r"stored"):
+            stable.views.advance("pets:1", None, 3, [many])
+        assert (pets(stable), stable.views.position("pets:1")) == ([], None)
 
     def test_a_position_stays_where_its_rows_fail(self, stable: EventStore) -> None:
         stable.views.advance("pets:1", None, 3, [pet("a")])

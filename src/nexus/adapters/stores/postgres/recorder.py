@@ -133,7 +133,7 @@ class Recorder(ApplicationRecorder):
                 parameters.append(list(topics))
             where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
             statement = f"SELECT {COLUMNS} FROM events{where} ORDER BY position LIMIT %s::bigint"
-            return link.execute(statement, [*parameters, str(limit)], prepare=True).fetchall()
+            return link.execute(statement, [*parameters, str(limit)], prepare=True, binary=True).fetchall()
 
         found = self._database.ask(select)
         if found:

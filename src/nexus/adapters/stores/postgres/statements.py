@@ -120,7 +120,17 @@ def _translated(found: re.Match[str]) -> str:
 
 def array(values: Sequence[Any]) -> str:
     """An array as Postgres reads it: several times as fast as the driver's own way, which looks at each value."""
+    kinds = set(map(type, values))
+    if kinds == {str}:
+        text = '","'.join(values)
+        if "\\" not in text and "\0" not in text and text.count('"') == 2 * (len(values) - 1):
+            return f'{{"{text}"}}'
+    elif kinds <= _NUMBERS and all(-(2**63) <= value < 2**63 for value in values if type(value) is int):
+        return "{" + str(list(values))[1:-1].replace("None", "NULL") + "}"
     return "{" + ",".join(map(_element, values)) + "}"
+
+
+_NUMBERS: Final = {int, float, type(None)}
 
 
 def _element(value: Any) -> str:

@@ -12,6 +12,7 @@ from eventsourcing import persistence
 
 from nexus.adapters.stores.postgres.database import MAX_CONNECTIONS, Database
 from nexus.adapters.stores.postgres.faults import ConnectionLost
+from nexus.adapters.stores.postgres.health import Blocker, held_back
 from nexus.adapters.stores.postgres.news import News
 from nexus.adapters.stores.postgres.recorder import Recorder
 from nexus.adapters.stores.postgres.views import PostgresViews
@@ -200,6 +201,10 @@ class PostgresStore:
                 self._news.wait(turn, min(LONGEST_LOOK, remaining))
                 continue
             time.sleep(min(pause, remaining))
+
+    def held_back(self) -> tuple[int, list[Blocker]]:
+        """How many events no reader gets yet, and whose transactions, anywhere in the server, they wait for."""
+        return held_back(self._database)
 
     def close(self) -> None:
         self._news.close()

@@ -17,7 +17,7 @@ from nexus.adapters.stores.postgres.address import LOCK_SECONDS
 from nexus.adapters.stores.postgres.database import Database, Link
 from nexus.adapters.stores.postgres.schema import ALL
 from nexus.domain.errors import StoreUnavailable
-from nexus.domain.ports import RowWrite, Scalar, Table
+from nexus.domain.ports import RowsWrite, RowWrite, Scalar, Table
 
 _SWAP_ATTEMPTS: Final = 60
 _SWAP_LOCK_SECONDS: Final = 0.3
@@ -56,7 +56,9 @@ class PostgresViews:
     def position(self, projection: str) -> int | None:
         return self._database.ask(lambda link: _position(link, projection))
 
-    def advance(self, projection: str, expected: int | None, position: int, rows: Sequence[RowWrite]) -> bool:
+    def advance(
+        self, projection: str, expected: int | None, position: int, rows: Sequence[RowWrite | RowsWrite]
+    ) -> bool:
         with self._database.using() as link, link.transaction():
             if not _move(link, projection, expected, position):
                 return False
@@ -109,7 +111,7 @@ class PostgresViews:
 
 
 # --- writing rows ----------------------------------------------------------------------------------------------------
-def write_rows(link: Link, rows: Sequence[RowWrite]) -> None:
+def write_rows(link: Link, rows: Sequence[RowWrite | RowsWrite]) -> None:
     """Write rows inside the caller's transaction, in their order."""
     for shape, group in groupby(rows, key=sql.shape):
         for some in _runs(group):
@@ -120,11 +122,17 @@ def write_rows(link: Link, rows: Sequence[RowWrite]) -> None:
                 link.write(statements.bulk(shape, types), list(map(statements.array, zip(*some, strict=True))))
 
 
-def _runs(rows: Iterable[RowWrite]) -> Iterator[list[tuple[Any, ...]]]:
+def _runs(rows: Iterable[RowWrite | RowsWrite]) -> Iterator[Sequence[tuple[Any, ...]]]:
     """Parameters of neighbouring rows; a new run begins where a key comes again, for a statement writes it once."""
     keys: set[tuple[Scalar, ...]] = set()
     run: list[tuple[Any, ...]] = []
     for row in rows:
+        if isinstance(row, RowsWrite):
+            if run:
+                yield run
+                keys, run = set(), []
+            yield row.rows
+            continue
         key = tuple(row.key.values())
         if key in keys:
             yield run

@@ -10,7 +10,7 @@ from typing import Any
 from nexus.adapters.stores import sql
 from nexus.adapters.stores.sqlite import schema
 from nexus.adapters.stores.sqlite.database import Database
-from nexus.domain.ports import RowWrite, Scalar, Table
+from nexus.domain.ports import RowsWrite, RowWrite, Scalar, Table
 
 
 class SQLiteViews:
@@ -46,7 +46,9 @@ class SQLiteViews:
         with self._database.reading() as connection:
             return _position(connection, projection)
 
-    def advance(self, projection: str, expected: int | None, position: int, rows: Sequence[RowWrite]) -> bool:
+    def advance(
+        self, projection: str, expected: int | None, position: int, rows: Sequence[RowWrite | RowsWrite]
+    ) -> bool:
         with self._database.writing() as connection:
             if not _move(connection, projection, expected, position):
                 return False
@@ -94,7 +96,7 @@ class SQLiteViews:
         self._database.close()
 
 
-def write_rows(connection: sqlite3.Connection, rows: Sequence[RowWrite]) -> None:
+def write_rows(connection: sqlite3.Connection, rows: Sequence[RowWrite | RowsWrite]) -> None:
     """Write rows inside the caller's transaction."""
     for statement, parameters in sql.writes(rows):
         if len(parameters) == 1:

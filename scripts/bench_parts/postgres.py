@@ -1,0 +1,118 @@
+"""The Postgres event store against plain psycopg and against the event sourcing library as it comes.
+
+On a server of its own that writes everything to disk (fsync), on a unix socket. Writers are processes of their own.
+`NEXUS_BENCH_EVENTS=1000000` makes the logs of the tailing and of the rebuild that long (several minutes).
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+
+from pydantic import TypeAdapter
+
+from nexus.adapters.clock import MonotonicClock
+from nexus.adapters.stores.postgres import PostgresStore
+from nexus.domain.ports import Snapshot
+from nexus.domain.sandbox import Sandbox, fold, sandbox_id_of
+from nexus.engine.streams import SNAPSHOT_EVERY, SNAPSHOT_SCHEMA, Streams
+from scripts.bench_parts import _postgres_following
+from scripts.bench_parts._measure import Row, compare, compare_speed
+from scripts.bench_parts._postgres_crew import Writers, prepared
+from scripts.bench_parts._postgres_writer import TABLE
+from scripts.bench_parts._stock_runner import boxes, fill
+from scripts.bench_parts._story import life
+from tests.support.postgres import OWNER, Server, private_server
+
+
+def rows() -> list[Row]:
+    with private_server(shared_buffers="128MB", max_wal_size="4GB") as server:
+        return [
+            *_appending(server),
+            *_postgres_following.rows(server),
+            *_replaying(server),
+        ]
+
+
+# --- appending -------------------------------------------------------------------------------------------------------
+def _appending(server: Server) -> list[Row]:
+    found: list[Row] = []
+    for count, turns, bars in ((1, 40, (0.8, 0.6)), (8, 30, (0.7, 0.45))):
+        with ExitStack() as stack:
+            database = stack.enter_context(prepared(server))
+            database.run(TABLE, user=OWNER)
+            writers = Writers(stack, database.owner, count)
+            found += _of(writers, "1 writer" if count == 1 else f"{count} writers", turns, bars)
+    return found
+
+
+def _of(writers: Writers, who: str, turns: int, bars: tuple[float, float]) -> list[Row]:
+    each = 25
+    raw = writers.do("raw", each)
+    writers.do("prepare", each * (turns + 5))()
+    for act in ("append", "listed", "save", "command", "raw"):
+        writers.do(act, each)()
+
+    def against_raw(name: str, act: str, bar: float | None) -> Row:
+        writers.do("prepare", each * (turns + 5))()
+        return compare_speed(f"{name}, {who} / the same INSERT in psycopg", writers.do(act, each), raw, turns, bar)
+
+    return [
+        against_raw("append one event", "append", bars[0]),
+        against_raw("decide and append", "save", None),
+        against_raw("a whole command (load, decide, append, rows)", "command", bars[1]),
+        compare_speed(
+            f"append with list and due rows, {who} / without",
+            writers.do("listed", each),
+            writers.do("append", each),
+            turns,
+            0.85,
+        ),
+    ]
+
+
+# --- replaying -------------------------------------------------------------------------------------------------------
+def _replaying(server: Server) -> list[Row]:
+    with ExitStack() as stack:
+        theirs = stack.enter_context(server.database(migrated=False))
+        ours = stack.enter_context(prepared(server))
+        app = stack.enter_context(boxes(theirs.owner))
+        box, _ = fill(app, 5000, per_box=5000)
+        store = PostgresStore(ours.application)
+        stack.callback(store.close)
+        stream = store.append([one for one, _ in life(2000)])[0].originator_id
+        long, short = (_sandbox_with(store, events) for events in (10_000, 100))
+        return [
+            compare_speed(
+                "replay 4,002 events / the library's decorators",
+                lambda: fold(None, store.history(stream)) and None,
+                lambda: app.repository.get(box, version=4002) and None,
+                11,
+                5.0,
+            ),
+            compare(
+                "load a sandbox with 10,000 events / with 100",
+                lambda: Streams(store, MonotonicClock()).get(long) and None,
+                lambda: Streams(store, MonotonicClock()).get(short) and None,
+                200,
+                2.0,
+            ),
+        ]
+
+
+def _sandbox_with(store: PostgresStore, events: int) -> str:
+    """A sandbox whose stream has so many events and, like the engine's, a snapshot now and then."""
+    states = TypeAdapter(Sandbox)
+    envelopes, last = [], 0
+    for envelope, state in life(events // 2 - 1):
+        envelopes.append(envelope)
+        if envelope.originator_version % SNAPSHOT_EVERY == 0:
+            store.append(
+                envelopes,
+                snapshots=[Snapshot(envelope.originator_id, state.version, SNAPSHOT_SCHEMA, states.dump_json(state))],
+            )
+            envelopes = []
+        last = envelope.originator_version
+    if envelopes:
+        store.append(envelopes)
+    assert last == events
+    return str(sandbox_id_of(envelope.originator_id))

@@ -1,0 +1,46 @@
+"""Payloads that are not validated again say what validated ones say; what is not as it should be is refused alike."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from nexus.domain import events as ev
+from nexus.domain.errors import UnreadableEvent
+from nexus.domain.plain import plain
+from tests.unit.domain.story import run_finished, run_started
+from tests.unit.domain.test_golden import STREAMS, stored
+
+
+@pytest.mark.parametrize("path", STREAMS, ids=lambda path: path.stem)
+def test_it_says_what_decoding_says(path: Path) -> None:
+    for line in stored(path):
+        state = json.dumps(line["payload"]).encode()
+        event = ev.decode(line["topic"], line["version"], state)
+        found = plain(line["topic"], line["version"], state)
+        assert type(event).model_validate_json(json.dumps(found, default=str)) == event
+
+
+@pytest.mark.parametrize("event", [run_started(), run_finished()], ids=lambda event: type(event).__name__)
+def test_it_takes_no_detour_for_what_this_version_wrote(event: ev.Event) -> None:
+    assert dict(plain(event.TOPIC, event.VERSION, ev.encode(event))) == event.model_dump(mode="json")
+
+
+@pytest.mark.parametrize(
+    ("topic", "version", "state"),
+    [
+        ("sandbox.teleported", 1, b"{}"),
+        (ev.SandboxLost.TOPIC, 99, b"{}"),
+        (ev.SandboxLost.TOPIC, 1, b"{}"),
+        (ev.SandboxLost.TOPIC, 1, b"[]"),
+        (ev.SandboxLost.TOPIC, 1, b"{"),
+        (ev.KeyClaimed.TOPIC, 1, b'{"sandbox_id": "a", "fingerprint": "b", "more": 1}'),
+    ],
+)
+def test_what_cannot_be_read_is_refused(topic: str, version: int, state: bytes) -> None:
+    with pytest.raises(UnreadableEvent):
+        ev.decode(topic, version, state)
+    with pytest.raises(UnreadableEvent):
+        plain(topic, version, state)
