@@ -45,7 +45,7 @@ class Runs(PostgresTrackingRecorder):
         statement = sql.statement((EXECUTIONS.name, EXECUTIONS.key, columns, None), "%s")
         with self.datastore.transaction(commit=True) as cursor:
             self._insert_tracking(cursor, done)
-            cursor.execute(statement, (*key, *values), prepare=True)  # type: ignore[arg-type]
+            cursor.execute(statement, (*key, *values), prepare=True)
 
 
 class RunsProjection(Projection[Runs]):
