@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from datetime import timedelta
+from itertools import pairwise
 from xml.etree import ElementTree as ET
 
 import pytest
 
 from nexus.cli.sandbox.timeline import drawn
 from nexus.cli.sandbox.timeline_svg import page, picture
+from nexus.cli.sandbox.timeline_ticks import ticks
 from nexus.domain import events as ev
 from nexus.engine.lives import lives
 from nexus.engine.timeline import Timeline, timeline
@@ -124,7 +126,7 @@ def test_a_report_is_text_and_shapes_and_nothing_else(draw: object) -> None:
     tags = {element.tag.removeprefix(SVG) for element in root.iter()}
     assert tags <= {
         "svg", "g", "rect", "circle", "line", "text", "title", "html", "head", "body", "meta", "style", "h1", "p",
-        "table", "tr", "th", "td",
+        "div", "table", "tr", "th", "td",
     }  # fmt: skip
     names = {name for element in root.iter() for name in element.keys()}  # noqa: SIM118 - an element is no mapping
     assert not [name for name in names if name.startswith("on") or name in ("href", "src", "style")]
@@ -135,3 +137,32 @@ def test_a_report_is_text_and_shapes_and_nothing_else(draw: object) -> None:
 
 def test_a_hostile_name_steers_no_terminal() -> None:
     assert all(row.isprintable() for row in drawn(given(*LIFE, name=HOSTILE), 80))
+
+
+@pytest.mark.parametrize("long_name", ["x" * 40, "W" * 40, "ü" * 40, "一" * 40])
+def test_a_long_name_stays_beside_its_bar(long_name: str) -> None:
+    root = ET.fromstring(picture(given(*LIFE, name=long_name)))
+    (shown,) = root.findall(f"{SVG}g/{SVG}text")
+    assert shown.text is not None
+    assert shown.text.endswith("…")
+    assert long_name.startswith(shown.text[:-1])
+    assert len(shown.text) * 6 < 220 - 20
+
+
+@pytest.mark.parametrize("seconds", [0.001, 0.25, 1, 59, 60, 3599, 7200, 86_400, 600_000, 40_000_000, 4_000_000_000])
+def test_an_axis_has_few_round_moments(seconds: float) -> None:
+    begin = at(0.123)
+    found = ticks(begin, begin + timedelta(seconds=seconds))
+    assert 1 <= len(found) <= 8
+    assert all(begin <= tick.moment <= begin + timedelta(seconds=seconds) for tick in found)
+    steps = {(after.moment - before.moment).total_seconds() for before, after in pairwise(found)}
+    assert len(steps) <= 1
+    assert found[0].day == f"{found[0].moment:%Y-%m-%d}", "the first one says the day"
+    labels = [(tick.time, tick.day) for tick in found]
+    assert len(set(labels)) == len(labels)
+
+
+def test_ticks_are_what_people_count_in() -> None:
+    found = ticks(at(12 * 60 - 90), at(12 * 60 + 40))
+    assert [tick.time for tick in found] == ["22:30", "23:00", "23:30", "00:00", "00:30"]
+    assert [tick.day for tick in found] == ["2030-01-01", "", "", "2030-01-02", ""]
