@@ -1,4 +1,4 @@
-"""What must hold after every schedule: I1 to I10. Each returns what is wrong, in words."""
+"""What must hold after every schedule: I1 to I11. Each returns what is wrong, in words."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Final
 from nexus.domain import errors
 from nexus.domain import events as ev
 from nexus.domain.lifecycle import TABLE
+from nexus.domain.refusals import is_refusal
 from nexus.domain.sandbox import Sandbox, fold, sandbox_id_of, stream_id
 from nexus.domain.values import SandboxState
 from nexus.engine.executions import Execution
@@ -17,6 +18,7 @@ from nexus.engine.views import view_of
 from nexus.projections.queries import SandboxQueries
 from nexus.projections.views import SandboxView
 from tests.simulation.ports import OURS, STRANGERS
+from tests.simulation.scheduler import Dead
 from tests.simulation.world import Call, World
 
 _TRIGGERS: Final[dict[type[ev.Event], str]] = {
@@ -148,10 +150,33 @@ def i6_what_was_told_is_what_the_log_holds(world: World) -> Iterator[str]:
         by_agent.setdefault(envelope.agent_id, []).append(envelope)
     for call in world.calls:
         mine = by_agent.get(call.agent, [])
-        if isinstance(call.error, _REFUSALS) and mine:
+        refused = [e.event for e in mine if isinstance(e.event, ev.CommandRefused)]
+        if isinstance(call.error, _REFUSALS) and len(mine) > len(refused):
             yield f"{call.command} was refused ({call.error}) but recorded {[e.topic for e in mine]}"
         elif call.error is None and call.answer is not None:
             yield from _told(world, call)
+
+
+def i11_a_refusal_is_recorded_and_nothing_else_is_called_one(world: World) -> Iterator[str]:
+    """Once, in a stream of its own; missing only where the store would not take it."""
+    by_agent: dict[str | None, list[ev.CommandRefused]] = {}
+    for stream, envelopes in world.store.streams.items():
+        if stream.startswith("refusal-"):
+            (envelope,) = envelopes
+            assert isinstance(envelope.event, ev.CommandRefused)
+            by_agent.setdefault(envelope.agent_id, []).append(envelope.event)
+        elif any(isinstance(envelope.event, ev.CommandRefused) for envelope in envelopes):
+            yield f"{stream} holds a refusal"
+    for call in world.calls:
+        told = [event.error for event in by_agent.pop(call.agent, [])]
+        error = call.error
+        if (error is None and call.answer is None) or isinstance(error, Dead):
+            continue  # the process was killed: nobody was told anything
+        wanted = [error.code] if isinstance(error, errors.NexusError) and is_refusal(error) else []
+        if told != wanted and not (told == [] and world.unreliable):
+            yield f"{call.command} ended with {error!r}; the log says it was refused for {told}"
+    if by_agent:
+        yield f"nobody asked for what was refused: {by_agent}"
 
 
 def _told(world: World, call: Call) -> Iterator[str]:
@@ -289,6 +314,7 @@ INVARIANTS: Final[tuple[Callable[[World], Iterator[str]], ...]] = (
     i9_nothing_live_is_destroyed,
     i9_what_is_lost_was_gone,
     i10_strangers_are_untouched,
+    i11_a_refusal_is_recorded_and_nothing_else_is_called_one,
     i6_a_time_out_is_recorded_as_one,
     names_and_keys_mean_one_sandbox,
     runs_are_not_interrupted_and_time_only_grows,

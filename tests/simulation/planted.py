@@ -20,11 +20,13 @@ from nexus.domain import sandbox as aggregate
 from nexus.domain.errors import ProviderError, ProviderOutcomeUnknown, SandboxBusy, StreamConflict
 from nexus.domain.sandbox import Sandbox
 from nexus.domain.values import SandboxState
+from nexus.engine import refusals
 from nexus.engine.creation import Creation
 from nexus.engine.effects import Effects, ref_of
 from nexus.engine.executions import Executions
 from nexus.engine.reconcile import Reconciler
 from nexus.engine.recovery import Recovery, Report
+from nexus.engine.refusals import Refusals
 from nexus.engine.streams import Recorded, Streams
 from nexus.projections import inline
 from tests.simulation.ports import OURS, STRANGERS, SimProvider
@@ -340,4 +342,28 @@ def a_stop_is_never_concluded() -> Iterator[None]:
         return state
 
     with patch.object(Effects, "stop", wrong):
+        yield
+
+
+# --- refusals -------------------------------------------------------------------------------------------------------
+@fault
+def refusals_are_not_recorded() -> Iterator[None]:
+    with patch.object(Refusals, "_record", lambda *_: None):
+        yield
+
+
+@fault
+def every_error_counts_as_a_refusal() -> Iterator[None]:
+    with patch.object(refusals, "is_refusal", lambda _error: True):
+        yield
+
+
+@fault
+def refusals_go_into_one_stream() -> Iterator[None]:
+    def together(self: Streams, kind: str, event: ev.Event, cause: Any) -> None:
+        last = self.store.last(kind)
+        version = last.originator_version + 1 if last is not None else 1
+        self.store.append([self.envelope(kind, version, event, cause, self.store.now())])
+
+    with patch.object(Streams, "alone", together):
         yield

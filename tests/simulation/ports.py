@@ -149,8 +149,10 @@ class SimStore:
     def snapshot(self, stream: str) -> Snapshot | None:
         return self.snapshots.get(stream)
 
-    def read(self, after: int, limit: int = 1000, *, upto: int | None = None) -> list[Envelope]:
-        return self.log[after:upto][:limit]
+    def read(
+        self, after: int, limit: int = 1000, *, upto: int | None = None, topics: Sequence[str] = ()
+    ) -> list[Envelope]:
+        return [envelope for envelope in self.log[after:upto] if not topics or envelope.topic in topics][:limit]
 
     def raw(self, after: int, limit: int = 1000, *, upto: int | None = None) -> Sequence[Sequence[Any]]:
         raise AssertionError("no schedule seals")

@@ -93,6 +93,8 @@ class World:
         self.scheduler = Scheduler(self.seed)
         self.random = self.scheduler.random
         rates = self.random.choice(((0.0, 0.0, 0.0), (0.0, 0.03, 0.03), (0.02, 0.05, 0.05), (0.01, 0.25, 0.4)))
+        self.unreliable = rates[0] > 0
+        """Whether the store may refuse an append."""
         self.faults = Faults(*rates, slowness=self.random.choice((1.0, 1.0, 25.0)))
         self.store = SimStore(self.scheduler, self.faults, VIEWS)
         self.survives = self.random.random() < 0.6

@@ -30,10 +30,12 @@ def _filters(command: F) -> F:
         click.option("--after", type=Whole("positions", 0), default=0, metavar="POSITION", help="Only what follows."),
         period_options,
         click.option("--correlation", metavar="ID", help="Only of this story, through engine, worker and take-over."),
+        click.option("--refused", is_flag=True, help="Only commands that were refused."),
         click.option("--type", "types", multiple=True, metavar="TYPE", help="Only of this type; may be repeated."),
         click.option("--command", metavar="NAME", help="Only from this command, such as run or expire."),
         click.option("--origin", metavar="ORIGIN", help="Only from there: worker, cli@host, @host, or all of it."),
         click.option("--agent", metavar="ID", help="Only on behalf of this agent."),
+        click.option("--tenant", metavar="ID", help="Only of this tenant, for those who see several."),
         click.option("--actor", metavar="ACTOR", help="Only by this one, such as user:ann or system:worker."),
         click.argument("sandbox", type=Reference(), required=False),
     ):
@@ -104,11 +106,16 @@ def export(session: Session, /, sandbox: str | None, after: int, form: str, **fi
             sys.stdout.buffer.write(piece.encode("utf-8", "backslashreplace"))
 
 
-def _wanted(since: datetime | None, until: datetime | None, **filters: Any) -> Wanted:
+def _wanted(
+    since: datetime | None, until: datetime | None, refused: bool, types: tuple[str, ...], **filters: Any
+) -> Wanted:
+    from nexus.domain.events import CommandRefused
     from nexus.engine.audit.journal import Wanted
 
     check_period(since, until)
-    return Wanted(since=since, until=until, **filters)
+    if refused and types:
+        raise click.UsageError("--refused is a type; it goes not with --type.")
+    return Wanted(since=since, until=until, types=(CommandRefused.TOPIC,) if refused else types, **filters)
 
 
 def _journal(session: Session) -> Journal:

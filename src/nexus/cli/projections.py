@@ -11,8 +11,6 @@ from nexus.cli.lazy import LazyGroup
 from nexus.cli.options import common
 from nexus.cli.session import Session, pass_session
 from nexus.domain.errors import VerificationFailed
-from nexus.domain.policies import authorize
-from nexus.domain.values import Action
 
 if TYPE_CHECKING:
     from nexus.projections.projector import Projector, Status
@@ -81,7 +79,7 @@ def status(session: Session) -> int:
 @pass_session
 def rebuild(session: Session, names: tuple[str, ...]) -> None:
     """Build read models anew from the log: these, or all. Readers and writers go on meanwhile."""
-    authorize(session.operator, Action.OPERATE, None)
+    session.require_operator("rebuild")
     projector = _projector(session)
     done = []
     for name in _chosen(projector, names):
@@ -102,7 +100,7 @@ def rebuild(session: Session, names: tuple[str, ...]) -> None:
 @pass_session
 def verify(session: Session, names: tuple[str, ...]) -> None:
     """Hold read models against a replay of the log: these, or all. Exits with 7 at a difference."""
-    authorize(session.operator, Action.OPERATE, None)
+    session.require_operator("verify")
     projector = _projector(session)
     verdicts = []
     for name in _chosen(projector, names):

@@ -60,6 +60,11 @@ class Session:
             return self.principal
         return replace(self.principal, is_admin=True)
 
+    def require_operator(self, command: str) -> None:
+        """Raise `NotAllowed` unless this user is an operator; the audit log then says what was refused."""
+        if not self.operator.is_admin:
+            self.engine.refusals.require_operator(self.operator, command)
+
     @property
     def engine(self) -> Engine:
         """The whole engine; for commands that change something or ask a provider."""

@@ -232,6 +232,21 @@ class KeyClaimed(Event):
     fingerprint: str
 
 
+class CommandRefused(Event):
+    """A command that was not carried out: no sandbox changed. `reference` is what the caller called the sandbox,
+    `owner_id` whose it is, where the caller was told that there is none."""
+
+    TOPIC: ClassVar = "command.refused"
+    command: str
+    user_id: str
+    reference: str | None
+    error: str
+    message: str
+    sandbox_id: str | None
+    owner_id: str | None
+    state: str | None
+
+
 EVENT_TYPES: Final[tuple[type[Event], ...]] = (
     SandboxRequested,
     SandboxStarted,
@@ -254,6 +269,7 @@ EVENT_TYPES: Final[tuple[type[Event], ...]] = (
     OperationTakenOver,
     NameClaimed,
     KeyClaimed,
+    CommandRefused,
 )
 BY_TOPIC: Final[dict[str, type[Event]]] = {kind.TOPIC: kind for kind in EVENT_TYPES}
 

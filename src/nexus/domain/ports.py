@@ -155,8 +155,12 @@ class EventStore(Protocol):
         """The newest snapshot of a stream."""
         ...
 
-    def read(self, after: int, limit: int = 1000, *, upto: int | None = None) -> list[Envelope]:
+    def read(
+        self, after: int, limit: int = 1000, *, upto: int | None = None, topics: Sequence[str] = ()
+    ) -> list[Envelope]:
         """Events by position: after < position <= upto, none ever missed by asking for what follows the last.
+
+        `topics` leaves out all others; none given means every one.
 
         One that this version cannot read stands there as `nexus.domain.events.Unread`; `load` and `last` raise
         `UnreadableEvent` instead, because a state with a gap is no state.

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from heapq import merge
 
 from nexus.domain.errors import InvalidInput, NotFound, SandboxNotFound
-from nexus.domain.events import BY_TOPIC, Envelope, KeyClaimed, NameClaimed
+from nexus.domain.events import BY_TOPIC, CommandRefused, Envelope, KeyClaimed, NameClaimed
 from nexus.domain.policies import Owner, authorize
 from nexus.domain.ports import EventStore
+from nexus.domain.refusals import as_told
 from nexus.domain.sandbox import sandbox_id_of, stream_id
 from nexus.domain.validation import shown
 from nexus.domain.values import Action, Principal
@@ -27,7 +29,7 @@ class EventPage:
 
 def sandbox_of(envelope: Envelope) -> str | None:
     """Which sandbox an event is about; None for one that names no sandbox that this version can read."""
-    if isinstance(envelope.event, NameClaimed | KeyClaimed):
+    if isinstance(envelope.event, NameClaimed | KeyClaimed | CommandRefused):
         return envelope.event.sandbox_id
     return sandbox_id_of(envelope.originator_id)
 
@@ -73,11 +75,10 @@ class EventLog:
         """The events that the principal may see, oldest first: after < position <= upto."""
         _check(types)
         found: list[Envelope] = []
-        for envelope in self._from(after, upto):
-            if self._fits(principal, envelope, types):
-                if limit is not None and len(found) == limit:
-                    return EventPage(tuple(found), found[-1].position)
-                found.append(envelope)
+        for envelope in self._seen(principal, after, upto, types):
+            if limit is not None and len(found) == limit:
+                return EventPage(tuple(found), found[-1].position)
+            found.append(envelope)
         return EventPage(tuple(found), None)
 
     def last(self, principal: Principal, limit: int, *, upto: int, types: Collection[str] = ()) -> list[Envelope]:
@@ -89,7 +90,7 @@ class EventLog:
         while True:
             # Positions may have gaps of any width, so the window grows until it holds enough or everything.
             start = max(0, upto - width)
-            found = [e for e in self._from(start, upto) if self._fits(principal, e, types)]
+            found = list(self._seen(principal, start, upto, types))
             if len(found) >= limit or start == 0:
                 return found[-limit:]
             width *= 16
@@ -103,21 +104,27 @@ class EventLog:
         upto: int | None = None,
         types: Collection[str] = (),
     ) -> Iterator[Envelope]:
-        """One by one what `of` (with a reference) or `page` would hold, however long: after < position <= upto.
+        """One by one: of all that the principal may see, or of one sandbox, however long: after < position <= upto.
 
-        Raises at once, not at the first event.
+        Of a sandbox these are its events and the commands on it that were refused. Raises at once, not at the first
+        event.
         """
         _check(types)
         if reference is None:
-            return (envelope for envelope in self._from(after, upto) if self._fits(principal, envelope, types))
-        stream = self._store.load(stream_id(self._queries.by_reference(reference, principal).sandbox_id))
-        return (
+            return self._seen(principal, after, upto, types)
+        sandbox_id = self._queries.by_reference(reference, principal).sandbox_id
+        own = (
             envelope
-            for envelope in stream
+            for envelope in self._store.load(stream_id(sandbox_id))
             if after < (envelope.position or 0)
             and (upto is None or (envelope.position or 0) <= upto)
             and (not types or envelope.topic in types)
         )
+        if types and CommandRefused.TOPIC not in types:
+            return own
+        refused = self._seen(principal, after, upto, (CommandRefused.TOPIC,))
+        about = (envelope for envelope in refused if sandbox_of(envelope) == sandbox_id)
+        return merge(own, about, key=lambda envelope: envelope.position or 0)
 
     def find(self, principal: Principal, wanted: int | str) -> Envelope:
         """By position, or by event id. `NotFound` for one of another's sandbox just as for none."""
@@ -126,38 +133,45 @@ class EventLog:
         else:
             candidates = (envelope for envelope in self._from(0) if envelope.event_id == wanted)
         envelope = next(candidates, None)
-        if envelope is None or not self._fits(principal, envelope, ()):
+        told = None if envelope is None else self._told(principal, envelope)
+        if told is None:
             raise NotFound(
                 f"Event {shown(str(wanted))} not found",
                 hint="`nexus events list` shows positions and ids.",
                 event=wanted,
             )
-        return envelope
+        return told
 
     def wait(self, after: int, timeout: float) -> bool:
         """Wait up to `timeout` seconds until there is something after this position."""
         return self._store.wait(after, timeout)
 
-    def _from(self, after: int, upto: int | None = None) -> Iterator[Envelope]:
-        while page := self._store.read(after, _PAGE, upto=upto):
+    def _from(self, after: int, upto: int | None = None, types: Collection[str] = ()) -> Iterator[Envelope]:
+        while page := self._store.read(after, _PAGE, upto=upto, topics=tuple(types)):
             yield from page
             after = page[-1].position or 0
 
-    def _fits(self, principal: Principal, envelope: Envelope, types: Collection[str]) -> bool:
-        return (not types or envelope.topic in types) and self._may_see(principal, envelope)
+    def _seen(self, principal: Principal, after: int, upto: int | None, types: Collection[str]) -> Iterator[Envelope]:
+        for envelope in self._from(after, upto, types):
+            told = self._told(principal, envelope)
+            if told is not None:
+                yield told
 
-    def _may_see(self, principal: Principal, envelope: Envelope) -> bool:
+    def _told(self, principal: Principal, envelope: Envelope) -> Envelope | None:
+        """The event as this principal may read it; None for one that is not theirs to see."""
         if principal.is_system:
-            return True
+            return envelope
+        if isinstance(envelope.event, CommandRefused):
+            return _refusal_told(principal, envelope, envelope.event)
         sandbox_id = sandbox_of(envelope)
         owner = self._owner(sandbox_id) if sandbox_id is not None else None
         if sandbox_id is None or owner is None:
-            return False
+            return None
         try:
             authorize(principal, Action.READ, owner, sandbox_id)
         except SandboxNotFound:
-            return False
-        return True
+            return None
+        return envelope
 
     def _owner(self, sandbox_id: str) -> Owner | None:
         """Never changes, so it is asked for once."""
@@ -168,6 +182,15 @@ class EventLog:
                 return None
             known = self._owners[sandbox_id] = Owner(user_id=view.user_id, tenant_id=view.tenant_id)
         return known
+
+
+def _refusal_told(principal: Principal, envelope: Envelope, event: CommandRefused) -> Envelope | None:
+    """A refusal is its caller's to see, and their tenant's admins'; these alone see what the caller was not told."""
+    try:
+        authorize(principal, Action.READ, Owner(user_id=event.user_id, tenant_id=envelope.tenant_id))
+    except SandboxNotFound:
+        return None
+    return envelope if principal.is_admin else replace(envelope, event=as_told(event))
 
 
 def _check(types: Collection[str]) -> None:

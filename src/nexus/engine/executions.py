@@ -74,6 +74,15 @@ class Program:
         return self.code if self.code is not None else "\0".join(self.argv or ()).encode()
 
 
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A run whose intent is recorded, the state with it, and the cause of what comes of it."""
+
+    command: cmd.StartExecution
+    state: Sandbox
+    cause: Cause
+
+
 class Executions:
     """The side of the engine that runs code."""
 
@@ -84,8 +93,8 @@ class Executions:
         self._limits = limits
         self._step = steps
 
-    def run(self, state: Sandbox, program: Program, cause: Cause, on_output: OutputSink | None) -> Execution:
-        """Run once. Raises `ExecutionTimedOut` with the partial output, `ExecutionLost` when nobody knows."""
+    def start(self, state: Sandbox, program: Program, cause: Cause) -> Started:
+        """Record the intent to run, or raise what the sandbox's state has against it."""
         now = self._streams.store.now()
         body = program.body
         start = cmd.StartExecution(
@@ -99,7 +108,11 @@ class Executions:
         )
         recorded = self._streams.execute(state.sandbox_id, start, cause)
         self._step("run.intent")
-        state, cause = recorded.state, cause.after(recorded.envelopes[-1])
+        return Started(start, recorded.state, cause.after(recorded.envelopes[-1]))
+
+    def run(self, started: Started, program: Program, on_output: OutputSink | None) -> Execution:
+        """Run once. Raises `ExecutionTimedOut` with the partial output, `ExecutionLost` when nobody knows."""
+        start, state, cause = started.command, started.state, started.cause
         request = RunRequest(
             execution_id=start.execution_id,
             timeout=program.timeout,

@@ -117,7 +117,7 @@ class Requests:
     def unsupported(self, provider: str, what: str, can: Callable[[Capabilities], bool]) -> ProviderUnsupported:
         able = [name for name in self._providers.able(can) if name != provider]
         hint = f"These can: {', '.join(able)}." if able else ""
-        return ProviderUnsupported(f"Provider {provider} cannot {what}", hint=hint, provider=provider)
+        return ProviderUnsupported(f"Provider {provider} cannot {what}", hint=hint, provider=provider, declared=True)
 
     def _require_able(self, provider: str, network: NetworkPolicy | None, ttl: int) -> None:
         if network is not None:

@@ -7,6 +7,7 @@ thread-safe; nothing is imported from a provider's SDK before that provider is u
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Self, Unpack
 
@@ -25,12 +26,13 @@ from nexus.domain.ports import Clock, EventStore, Liveness
 from nexus.domain.provider import OutputSink, Template
 from nexus.domain.sandbox import Sandbox
 from nexus.domain.values import Action, Operation, Principal, SandboxState
-from nexus.engine.creation import Creation
+from nexus.engine.creation import Creation, Wanted
 from nexus.engine.effects import Effects, ref_of
 from nexus.engine.executions import Execution, Executions
 from nexus.engine.history import History
 from nexus.engine.reconcile import Reconciler
 from nexus.engine.recovery import Recovery, Report
+from nexus.engine.refusals import Refusals
 from nexus.engine.registry import Providers
 from nexus.engine.requests import Requests, RunOptions, SandboxOptions
 from nexus.engine.streams import Cause, Steps, Streams, no_steps, owner_of
@@ -41,6 +43,16 @@ from nexus.projections.views import SandboxView
 
 _JOIN_POLL = 0.02
 """Seconds between looks at an operation that another process has in flight."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Intent:
+    """The state with an operation in flight, and the cause to carry it out with; None: nothing has to change."""
+
+    state: Sandbox
+    cause: Cause | None
+    overtaking: bool = False
+    """Another operation was in flight."""
 
 
 class Engine:
@@ -73,6 +85,7 @@ class Engine:
         self.streams = Streams(store, clock, origin or ProcessOrigin("python"))
         self._effects = Effects(self.streams, providers, clock, self.limits, template, steps)
         self._executions = Executions(self.streams, self._effects, liveness, self.limits, steps)
+        self.refusals = Refusals(self.streams, self.queries)
         self.recovery = Recovery(self.streams, self._effects, self._executions, self.queries, liveness, self.limits)
         self._reconciler = Reconciler(self.streams, self._effects, self.recovery, self.queries, providers, self.limits)
         self._creation = Creation(self.streams, self.recovery, liveness, self.limits, steps)
@@ -86,9 +99,13 @@ class Engine:
         With an idempotency key, the same request again returns the same sandbox; with other parameters it raises
         `IdempotencyMismatch`. The values of `env` reach the sandbox and nothing else.
         """
-        wanted = self._requests.sandbox(principal, name, **options)
-        key = None if idempotency_key is None else validation.idempotency_key(idempotency_key)
-        state, mine = self._creation.begin(wanted, key, Cause.of(principal, "create"))
+        with self.refusals.of(principal, "create", name) as cause:
+            wanted = self._requests.sandbox(principal, name, **options)
+            key = None if idempotency_key is None else validation.idempotency_key(idempotency_key)
+            state, mine = self._creation.begin(wanted, key, cause)
+        return self._created(wanted, state, mine)
+
+    def _created(self, wanted: Wanted, state: Sandbox, mine: Cause | None) -> SandboxView:
         if mine is not None:
             return view_of(self._effects.create(state, mine, wanted.env, wanted.notes))
         state = self._settled_operation(state, Operation.CREATE)
@@ -101,12 +118,16 @@ class Engine:
     def get_or_create(self, principal: Principal, name: str, **options: Unpack[SandboxOptions]) -> SandboxView:
         """The live sandbox of this name, or a new one. Several callers at once get the same one."""
         while True:
-            try:
-                return self.create(principal, name, **options)
-            except NameTaken as taken:
-                state = self._settled_operation(self.streams.get(taken.details["sandbox_id"]), Operation.CREATE)
-                if state.state is not SandboxState.STOPPED:
-                    return view_of(state)
+            with self.refusals.of(principal, "create", name) as cause:
+                wanted = self._requests.sandbox(principal, name, **options)
+                try:
+                    state, mine = self._creation.begin(wanted, None, cause)
+                except NameTaken as taken:
+                    state = self._settled_operation(self.streams.get(taken.details["sandbox_id"]), Operation.CREATE)
+                    if state.state is not SandboxState.STOPPED:
+                        return view_of(state)
+                    continue
+            return self._created(wanted, state, mine)
 
     # --- run -----------------------------------------------------------------------------------------------------
     def run(
@@ -123,57 +144,48 @@ class Engine:
         `ExecutionLost` when nobody knows how it ended, `IllegalTransition` unless the sandbox is active.
         """
         program = self._requests.program(**options)
-        state = self._own(principal, reference, Action.RUN)
-        self._requests.require_runs(state.provider, program)
-        return self._executions.run(state, program, Cause.of(principal, "run"), on_output)
+        with self.refusals.of(principal, "run", reference) as cause:
+            state = self._own(principal, reference, Action.RUN)
+            self._requests.require_runs(state.provider, program)
+            started = self._executions.start(state, program, cause)
+        return self._executions.run(started, program, on_output)
 
     # --- pause, resume, extend, stop -----------------------------------------------------------------------------
     def pause(self, principal: Principal, reference: str) -> SandboxView:
         """Pause; a paused sandbox keeps its remaining time. Pausing what is paused changes nothing."""
-        state = self._own(principal, reference, Action.PAUSE)
-        self._requests.require(state.provider, "pause", lambda c: c.pause != "none")
-        return self._operate(
-            state,
-            Operation.PAUSE,
-            lambda deadline: cmd.RequestPause(deadline=deadline, holder=self._liveness.me),
-            lambda before, state, cause: self._effects.pause(state, cause),
-            Cause.of(principal, "pause"),
-        )
+        with self.refusals.of(principal, "pause", reference) as cause:
+            state = self._own(principal, reference, Action.PAUSE)
+            self._requests.require(state.provider, "pause", lambda c: c.pause != "none")
+            intent = self._intend(state, Operation.PAUSE, cmd.RequestPause, cause)
+        return view_of(intent.state if intent.cause is None else self._effects.pause(intent.state, intent.cause))
 
     def resume(self, principal: Principal, reference: str) -> SandboxView:
         """Resume; resuming what is active changes nothing."""
-        state = self._own(principal, reference, Action.RESUME)
-        return self._operate(
-            state,
-            Operation.RESUME,
-            lambda deadline: cmd.RequestResume(deadline=deadline, holder=self._liveness.me),
-            lambda before, state, cause: self._effects.resume(state, cause),
-            Cause.of(principal, "resume"),
-        )
+        with self.refusals.of(principal, "resume", reference) as cause:
+            state = self._own(principal, reference, Action.RESUME)
+            intent = self._intend(state, Operation.RESUME, cmd.RequestResume, cause)
+        return view_of(intent.state if intent.cause is None else self._effects.resume(intent.state, intent.cause))
 
     def stop(self, principal: Principal, reference: str) -> SandboxView:
         """Destroy the sandbox. Final; stopping what is stopped changes nothing."""
-        state = self._own(principal, reference, Action.STOP, settle=False)
-        try:
-            state = self.recovery.settle(state)
-        except ProviderError:
-            # What cannot be carried on now is overtaken by the stop.
-            state = self.streams.get(state.sandbox_id)
-        return self._operate(
-            state,
-            Operation.STOP,
-            lambda deadline: cmd.RequestStop(deadline=deadline, holder=self._liveness.me),
-            lambda before, state, cause: self._effects.stop(state, cause, thorough=before.pending is not None),
-            Cause.of(principal, "stop"),
-        )
+        with self.refusals.of(principal, "stop", reference) as cause:
+            state = self._own(principal, reference, Action.STOP, settle=False)
+            try:
+                state = self.recovery.settle(state)
+            except ProviderError:
+                # What cannot be carried on now is overtaken by the stop.
+                state = self.streams.get(state.sandbox_id)
+            intent = self._intend(state, Operation.STOP, cmd.RequestStop, cause)
+        if intent.cause is None:
+            return view_of(intent.state)
+        return view_of(self._effects.stop(intent.state, intent.cause, thorough=intent.overtaking))
 
     def extend(self, principal: Principal, reference: str, ttl_minutes: int) -> SandboxView:
         """Live at least this many minutes from now on; never shortens."""
         minutes = validation.ttl_minutes(ttl_minutes, self.limits.max_ttl_minutes)
-        state = self._own(principal, reference, Action.EXTEND)
-        recorded = self.streams.execute(
-            state.sandbox_id, cmd.ExtendSandbox(seconds=minutes * 60), Cause.of(principal, "extend")
-        )
+        with self.refusals.of(principal, "extend", reference) as cause:
+            state = self._own(principal, reference, Action.EXTEND)
+            recorded = self.streams.execute(state.sandbox_id, cmd.ExtendSandbox(seconds=minutes * 60), cause)
         state = recorded.state
         if recorded.envelopes and state.state is SandboxState.ACTIVE and state.expires_at is not None:
             self._effects.extend(state, state.expires_at)
@@ -182,20 +194,21 @@ class Engine:
     # --- files ---------------------------------------------------------------------------------------------------
     def read_file(self, principal: Principal, reference: str, path: str) -> Iterator[bytes]:
         """A file's bytes, in chunks. The path is resolved inside the sandbox only."""
-        state = self._files(principal, reference, path)
+        state = self._files(principal, "read_file", reference, path)
         return self._effects.provider(state).read_file(ref_of(state), path, limit=self.limits.max_file_bytes)
 
     def write_file(self, principal: Principal, reference: str, path: str, chunks: bytes | Iterable[bytes]) -> int:
         """Write a file in the sandbox; returns the bytes written."""
-        state = self._files(principal, reference, path)
+        state = self._files(principal, "write_file", reference, path)
         parts = [chunks] if isinstance(chunks, bytes) else chunks
         return self._effects.provider(state).write_file(ref_of(state), path, parts, limit=self.limits.max_file_bytes)
 
-    def _files(self, principal: Principal, reference: str, path: str) -> Sandbox:
+    def _files(self, principal: Principal, command: str, reference: str, path: str) -> Sandbox:
         validation.guest_path(path)
-        state = self._own(principal, reference, Action.FILES)
-        self._requests.require(state.provider, "copy files", lambda c: c.files)
-        target("run", state.state, state.sandbox_id)
+        with self.refusals.of(principal, command, reference):
+            state = self._own(principal, reference, Action.FILES)
+            self._requests.require(state.provider, "copy files", lambda c: c.files)
+            target("run", state.state, state.sandbox_id)
         return state
 
     # --- queries -------------------------------------------------------------------------------------------------
@@ -233,7 +246,7 @@ class Engine:
     # --- operation of the installation ---------------------------------------------------------------------------
     def reconcile(self, principal: Principal) -> Report:
         """Make resources and live sandboxes the same set; settle what is due. Needs an operator."""
-        authorize(principal, Action.OPERATE, None)
+        self.refusals.require_operator(principal, "reconcile")
         return self._reconciler.reconcile()
 
     def verify(self, principal: Principal, reference: str) -> SandboxView:
@@ -264,28 +277,28 @@ class Engine:
         authorize(principal, action, owner_of(state), reference)
         return self.recovery.settle(state) if settle else state
 
-    def _operate(
+    def _intend(
         self,
         state: Sandbox,
         operation: Operation,
         request: Callable[..., cmd.Command],
-        effect: Callable[[Sandbox, Sandbox, Cause], Sandbox],
         cause: Cause,
-    ) -> SandboxView:
-        """Record the intent, carry it out; join the same operation where another process has it in flight."""
+    ) -> _Intent:
+        """Record the intent; join the same operation where another process has it in flight."""
         while True:
             deadline = operation_deadline(self.limits, operation, self.store.now())
             try:
-                recorded = self.streams.execute(state.sandbox_id, request(deadline), cause)
+                command = request(deadline=deadline, holder=self._liveness.me)
+                recorded = self.streams.execute(state.sandbox_id, command, cause)
             except SandboxBusy as busy:
                 if busy.details.get("operation") is not operation:
                     raise
                 state = self._settled_operation(state, operation)
                 continue
             if not recorded.envelopes:
-                return view_of(recorded.state)
+                return _Intent(recorded.state, None)
             self._step(f"{operation}.intent")
-            return view_of(effect(state, recorded.state, cause.after(recorded.envelopes[-1])))
+            return _Intent(recorded.state, cause.after(recorded.envelopes[-1]), overtaking=state.pending is not None)
 
     def _settled_operation(self, state: Sandbox, operation: Operation) -> Sandbox:
         """Wait until another's operation has an outcome; take it over once that one is dead or past its deadline."""

@@ -132,6 +132,11 @@ class Streams:
         """One envelope for a stream beside the sandboxes."""
         return self._envelopes(stream, version - 1, [event], cause, now, cause.principal.tenant_id)[0]
 
+    def alone(self, kind: str, event: Event, cause: Cause) -> None:
+        """Append one event in a stream of its own, `kind-…`: nobody can be first there."""
+        envelope = self.envelope(f"{kind}-{new_id()}", 1, event, cause, self.store.now())
+        self.store.append([envelope])
+
     def back_off(self, attempt: int) -> None:
         """A short, growing, jittered pause between attempts."""
         self._clock.sleep(random.random() * min(0.001 * 2**attempt, 0.1))

@@ -73,6 +73,12 @@ def _extended(e: ev.SandboxExtended) -> str:
     return f"extended: {seconds(e.remaining_seconds or 0)} are left once it is resumed"
 
 
+def _refused(e: ev.CommandRefused) -> str:
+    about = f" {e.reference!r}" if e.reference is not None else ""
+    truth = f" (it is {e.owner_id}'s)" if e.owner_id is not None else ""
+    return f"was refused to {e.command.replace('_', ' ')}{about}: {e.message}{truth} ({e.error})"
+
+
 _SENTENCES: Final[dict[type[ev.Event], Callable[[Any], str]]] = {
     ev.SandboxRequested: _requested,
     ev.SandboxStarted: lambda e: f"it came up; it lives until {at(e.expires_at)}",
@@ -95,5 +101,6 @@ _SENTENCES: Final[dict[type[ev.Event], Callable[[Any], str]]] = {
     ev.OperationTakenOver: lambda e: f"took over the {e.operation} that {e.previous_holder} had begun",
     ev.NameClaimed: lambda e: f"the name '{e.name}' now means {e.sandbox_id}",
     ev.KeyClaimed: lambda e: f"an idempotency key now means {e.sandbox_id}",
+    ev.CommandRefused: _refused,
     ev.Unread: lambda e: f"cannot be read by this version: {e.reason}",
 }

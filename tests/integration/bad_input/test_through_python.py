@@ -21,8 +21,10 @@ from nexus.domain.errors import (
     NotFound,
     SandboxNotFound,
 )
+from nexus.domain.events import CommandRefused
 from nexus.domain.policies import Limits
 from nexus.domain.provider import Limits as ResourceLimits
+from nexus.domain.refusals import REFUSALS
 from nexus.testing import FakeProvider
 from tests.integration.bad_input import cases
 from tests.integration.cli import scripted
@@ -161,18 +163,27 @@ def nx(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NexusFS]:
 
 
 @pytest.mark.parametrize("name", ROWS)
-def test_it_is_refused_and_nothing_is_recorded(nx: NexusFS, name: str) -> None:
+def test_it_is_refused_and_nothing_is_recorded_but_a_decision(nx: NexusFS, name: str) -> None:
     row = ROWS[name]
     fake = nx.engine.providers.get("scripted")
     assert isinstance(fake, FakeProvider)
-    before = nx.engine.store.head(), len(fake.cloud.calls())
+    head, calls = nx.engine.store.head(), len(fake.cloud.calls())
     method: Callable[..., Any] = getattr(nx, row.method)
     with pytest.raises(row.error) as caught:
         method(**row.given)
     assert type(caught.value) is row.error
     assert caught.value.message.isprintable()
     assert 0 < len(caught.value.message) < 500
-    assert (nx.engine.store.head(), len(fake.cloud.calls())) == before
+    assert len(fake.cloud.calls()) == calls
+    asked = row.method.startswith("sandbox_") and row.method != "sandbox_status"
+    recorded = [event.event for event in nx.engine.store.read(head)]
+    if asked and issubclass(row.error, REFUSALS):
+        (refused,) = recorded
+        assert isinstance(refused, CommandRefused)
+        assert (refused.command, refused.error) == (row.method.removeprefix("sandbox_"), row.error.code)
+        assert (refused.message + (refused.reference or "")).isprintable()
+    else:
+        assert recorded == []
 
 
 def test_anothers_sandbox_answers_in_the_words_of_an_unknown_one(nx: NexusFS) -> None:

@@ -9,6 +9,7 @@ from typing import Final
 import pytest
 
 from nexus.domain.policies import Limits
+from nexus.domain.refusals import REFUSALS
 from tests.integration.bad_input import cases
 from tests.integration.cli.console import Console
 
@@ -114,6 +115,8 @@ def rows() -> dict[str, Row]:
 
 
 ROWS: Final = rows()
+DECISIONS: Final = {kind.code for kind in REFUSALS}
+COMMANDS: Final = {("sandbox", name) for name in ["create", "run", "exec", "pause", "resume", "stop", "extend", "cp"]}
 
 
 @pytest.fixture(scope="module")
@@ -129,10 +132,12 @@ def nexus(tmp_path_factory: pytest.TempPathFactory) -> Console:
 
 
 @pytest.mark.parametrize("name", ROWS)
-def test_it_is_refused_and_nothing_is_recorded(nexus: Console, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_is_refused_and_nothing_is_recorded_but_a_decision(
+    nexus: Console, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     arguments, status, code = ROWS[name]
     monkeypatch.chdir(nexus.folder)
-    before = nexus.head(), len(nexus.provider.cloud.calls())
+    head, calls = nexus.head(), len(nexus.provider.cloud.calls())
     split = arguments.index("--") if "--" in arguments else len(arguments)
     result = nexus(*arguments[:split], "--json", *arguments[split:])
     error = result.error
@@ -141,7 +146,11 @@ def test_it_is_refused_and_nothing_is_recorded(nexus: Console, name: str, monkey
         assert text.isprintable(), text
         assert len(text) < 500
     assert error["message"]
-    assert (nexus.head(), len(nexus.provider.cloud.calls())) == before
+    assert len(nexus.provider.cloud.calls()) == calls
+    decided = code in DECISIONS and tuple(arguments[:2]) in COMMANDS
+    assert [(event.topic, getattr(event.event, "error", None)) for event in nexus.events(head)] == [
+        ("command.refused", code)
+    ] * decided
     assert not (nexus.folder / "x").exists()
 
     told = nexus(*arguments)

@@ -159,10 +159,10 @@ class Console:
         finally:
             store.close()
 
-    def events(self) -> list[Envelope]:
+    def events(self, after: int = 0) -> list[Envelope]:
         store = SQLiteStore(self.data / "nexus.db")
         try:
-            return store.read(0, 100_000)
+            return store.read(after, 100_000)
         finally:
             store.close()
 

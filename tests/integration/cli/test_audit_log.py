@@ -103,6 +103,47 @@ def test_a_worker_is_another_origin(nexus: Console) -> None:
     assert f",worker@{here}," in columns[1]
 
 
+def test_refused_commands(nexus: Console, story: str) -> None:
+    head = nexus.head()
+    refusals = [
+        (["pause", "box"], {}, 6),
+        (["stop", story], BOB, 5),
+        (["run", "nosuch", "-c", "1"], BOB, 5),
+    ]
+    for arguments, env, status in refusals:
+        assert nexus("sandbox", *arguments, env=env).status == status
+    mine, theirs, everything = (log(nexus, "--refused", env=env) for env in ({}, BOB, ROOT))
+    assert [entry["command"] for entry in mine] == ["pause"]
+    assert [entry["command"] for entry in theirs] == ["stop", "run"]
+    assert [entry["position"] for entry in everything] == [head + 1, head + 2, head + 3]
+    assert [(entry["sandbox_id"], entry["data"]["owner_id"]) for entry in theirs] == [(None, None)] * 2
+    assert (everything[1]["sandbox_id"], everything[1]["data"]["owner_id"]) == (story, "ann")
+    assert "ann" not in nexus.ok("audit", "export", "--refused", "--format", "csv", env=BOB).text
+    assert mine[0]["data"]["state"] == "stopped"
+    assert mine[0]["sentence"].startswith("was refused to pause 'box': Cannot pause a sandbox that is stopped")
+    assert log(nexus, "box", "--refused") == mine == log(nexus, "box")[-1:]
+    assert log(nexus, story, "--refused", env=ROOT) == everything[:2]
+    assert log(nexus, "--type", "command.refused", "--actor", "user:bob", env=ROOT) == theirs[:0] + everything[1:]
+    assert log(nexus, "--refused", "--command", "stop", env=ROOT) == everything[1:2]
+    exported = nexus.ok("audit", "export", "--refused", "--format", "cloudevents", env=ROOT).text.splitlines()
+    assert [json.loads(line)["type"] for line in exported] == ["nexus.command.refused"] * 3
+    assert [json.loads(line)["subject"] for line in exported][:2] == [story, story]
+    assert nexus.ok("events", "list", "box", "--json").json["events"][-1]["type"] == "sandbox.stopped"
+    shown = nexus.ok("events", "list", "--type", "command.refused", env=BOB).text
+    assert "was refused to stop" in shown
+    assert "ann" not in shown
+    event = nexus.ok("events", "show", str(head + 2), "--json", env=BOB).json
+    assert (event["sandbox_id"], event["data"]["owner_id"]) == (None, None)
+    assert nexus("audit", "log", "--refused", "--type", "sandbox.paused").status == 2
+
+
+def test_a_tenant_is_a_filter_for_those_who_see_several(nexus: Console, story: str) -> None:
+    nexus.ok("sandbox", "create", "theirs", env={"NEXUS_TENANT": "other"})
+    assert log(nexus, "--tenant", "default") == log(nexus)
+    assert log(nexus, "--tenant", "other", env=ROOT) == []
+    assert log(nexus, "--tenant", "other", env={"NEXUS_TENANT": "other"}) != []
+
+
 def test_pages_hold_everything_once(nexus: Console, story: str) -> None:
     for scope in ([], ["box"]):
         gathered: list[dict[str, Any]] = []
@@ -174,7 +215,9 @@ def test_export_is_utf_8_in_every_locale(nexus: Console) -> None:
 
 @pytest.fixture
 def follower(nexus: Console, story: str) -> Iterator[Any]:
-    process = nexus.start("audit", "log", "--follow", "--json", "--type", "sandbox.started")
+    process = nexus.start(
+        "audit", "log", "--follow", "--json", "--type", "sandbox.started", "--type", "command.refused"
+    )
     yield process
     process.kill()
     process.communicate()
@@ -186,6 +229,8 @@ def test_following_sees_what_comes_and_ends_with_130(nexus: Console, follower: A
     nexus.ok("sandbox", "create", "theirs", env=BOB)
     made = nexus.create("new")
     assert json.loads(next(lines))["sandbox_id"] == made
+    assert nexus("sandbox", "resume", "box").status == 6
+    assert json.loads(next(lines))["type"] == "command.refused"
     follower.send_signal(signal.SIGINT)
     assert follower.wait(PATIENCE) == 130
 

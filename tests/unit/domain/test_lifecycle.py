@@ -37,7 +37,7 @@ BESIDE_THE_STATE = {
 }
 """Events that say something about a sandbox and leave its state as it is."""
 
-OF_OTHER_STREAMS: set[type[ev.Event]] = {ev.NameClaimed, ev.KeyClaimed}
+OF_OTHER_STREAMS: set[type[ev.Event]] = {ev.NameClaimed, ev.KeyClaimed, ev.CommandRefused}
 
 IN_STATE = {
     SandboxState.CREATING: story.given(story.requested()),

@@ -23,6 +23,7 @@ class Wanted:
     """
 
     actor: str | None = None
+    tenant: str | None = None
     agent: str | None = None
     command: str | None = None
     origin: str | None = None
@@ -36,6 +37,7 @@ class Wanted:
         when = envelope.recorded_at or envelope.occurred_at
         return (
             self.actor in (None, envelope.actor)
+            and self.tenant in (None, envelope.tenant_id)
             and self.agent in (None, envelope.agent_id)
             and self.command in (None, envelope.command)
             and (self.origin is None or is_within(envelope.origin, self.origin))

@@ -91,6 +91,21 @@ class ReadingContract(StoreContractBase):
         assert store.read(positions[1], 2, upto=positions[4]) == placed[2:4]
         assert store.read(positions[-1]) == store.read(positions[-1] + 1000) == []
 
+    def test_pages_of_some_topics(self, store: EventStore) -> None:
+        events = [SandboxLost(detail=""), FromTheFuture(where="Mars"), SandboxLost(detail="again")]
+        store.append([envelope(new_stream(), 1, event) for event in events])
+        store.append(stretch(new_stream(), 1, 3))
+        whole = everything(store)
+        first, strange, second = whole[:3]
+        lost = [SandboxLost.TOPIC]
+        assert store.read(0, topics=lost) == [first, second]
+        assert store.read(0, 1, topics=lost) == [first]
+        assert store.read(positions_of([first])[0], topics=lost) == [second]
+        assert store.read(0, upto=positions_of([strange])[0], topics=lost) == [first]
+        assert store.read(0, topics=[FromTheFuture.TOPIC]) == [strange]
+        assert store.read(0, topics=[*lost, FromTheFuture.TOPIC]) == whole[:3]
+        assert store.read(0, topics=["sandbox.nosuch"]) == []
+
     def test_times_are_in_the_order_of_positions(self, store: EventStore, other: EventStore) -> None:
         for turn in range(10):
             (store, other)[turn % 2].append(stretch(new_stream(), 1, 2))

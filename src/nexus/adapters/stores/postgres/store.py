@@ -149,9 +149,13 @@ class PostgresStore:
         return self._recorder.select_snapshot(stream)
 
     # --- the log -------------------------------------------------------------------------------------------------
-    def read(self, after: int, limit: int = 1000, *, upto: int | None = None) -> list[Envelope]:
+    def read(
+        self, after: int, limit: int = 1000, *, upto: int | None = None, topics: Sequence[str] = ()
+    ) -> list[Envelope]:
         self._trust_own_in(after, upto)
-        return self._mapper.to_page(self._recorder.select_notifications(after, limit, upto, inclusive_of_start=False))
+        return self._mapper.to_page(
+            self._recorder.select_notifications(after, limit, upto, topics, inclusive_of_start=False)
+        )
 
     def raw(self, after: int, limit: int = 1000, *, upto: int | None = None) -> list[tuple[Any, ...]]:
         self._trust_own_in(after, upto)

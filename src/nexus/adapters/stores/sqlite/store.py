@@ -96,8 +96,10 @@ class SQLiteStore:
             row = connection.execute("SELECT * FROM snapshots WHERE originator_id = ?", (stream,)).fetchone()
         return Snapshot(*row) if row is not None else None
 
-    def read(self, after: int, limit: int = 1000, *, upto: int | None = None) -> list[Envelope]:
-        records = self._recorder.select_notifications(after, limit, upto, inclusive_of_start=False)
+    def read(
+        self, after: int, limit: int = 1000, *, upto: int | None = None, topics: Sequence[str] = ()
+    ) -> list[Envelope]:
+        records = self._recorder.select_notifications(after, limit, upto, topics, inclusive_of_start=False)
         return self._mapper.to_page(records)
 
     def raw(self, after: int, limit: int = 1000, *, upto: int | None = None) -> list[tuple[Any, ...]]:
