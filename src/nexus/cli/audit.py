@@ -57,12 +57,14 @@ def why(session: Session, sandbox: str, as_of: str | None) -> None:
             {
                 "sandbox_id": told.sandbox_id,
                 "summary": told.summary,
+                "sentences": list(told.sentences),
                 "chain": list(told.chain),
                 "positions": list(told.positions),
             }
         )
         return
-    session.output.line(told.summary)
+    for line in told.sentences:
+        session.output.line(line)
     for line in told.chain:
         session.output.line(f"  {line}")
 

@@ -27,7 +27,7 @@ from nexus.domain.ports import Clock, EventStore
 from nexus.domain.provider import Limits as ResourceLimits
 from nexus.domain.provider import NetworkPolicy, Observed, Provider, Ref, SandboxSpec, Template
 from nexus.domain.sandbox import Sandbox
-from nexus.domain.values import Operation, SandboxState, StopReason, system_principal
+from nexus.domain.values import Operation, SandboxState, StopReason
 from nexus.engine.registry import Providers
 from nexus.engine.streams import Cause, Steps, Streams
 
@@ -233,12 +233,12 @@ class Effects:
                 return current
             raise
 
-    def extend(self, state: Sandbox, until: datetime) -> None:
+    def extend(self, state: Sandbox, until: datetime, cause: Cause) -> None:
         """Tell a provider that owns a deadline; a provider that cannot be reached is told with the next run."""
         try:
             self.provider(state).extend(ref_of(state), until + PROVIDER_GRACE)
         except ProviderGone as error:
-            self.gone(state, Cause.of(system_principal("recovery", state.tenant_id), "extend"), error)
+            self.gone(state, cause, error)
 
     def gone(self, state: Sandbox, cause: Cause, error: ProviderGone) -> Sandbox:
         """The provider says that the resource is gone: look at it once more, record the loss, and say so."""

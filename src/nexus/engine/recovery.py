@@ -6,9 +6,13 @@ processes. The stream's version is the only lock: whoever appended the take-over
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
+from typing import Final
 
 from nexus.domain import commands as cmd
+from nexus.domain import events as ev
 from nexus.domain.decisions import Superseded
 from nexus.domain.errors import NexusError, StreamConflict
 from nexus.domain.policies import Limits, operation_deadline
@@ -35,6 +39,13 @@ class Report:
 
     def to_dict(self) -> dict[str, list[str]]:
         return {name: list(getattr(self, name)) for name in self.__dataclass_fields__}
+
+
+_SETTLE: Final = "settle"
+_ATTEMPTS: Final = (
+    ev.SandboxRequested, ev.PauseRequested, ev.ResumeRequested, ev.StopRequested, ev.OperationTakenOver,
+)  # fmt: skip
+"""What gives out an attempt at an operation."""
 
 
 class Recovery:
@@ -75,12 +86,14 @@ class Recovery:
         except NexusError as error:
             report.problems.append(f"{sandbox_id}: {error.message}")
 
-    def settle(self, state: Sandbox, report: Report | None = None, cause: Cause | None = None) -> Sandbox:
-        """Bring one sandbox up to date with time: lost runs, abandoned operations, expiry."""
+    def settle(self, state: Sandbox, report: Report | None = None) -> Sandbox:
+        """Bring one sandbox up to date with time: lost runs, abandoned operations, expiry.
+
+        What is carried on stays in the story of whoever began it; an expiry is a story of its own.
+        """
         if state.state is SandboxState.STOPPED:
             return state
         report = report if report is not None else Report()
-        cause = cause or Cause.of(system_principal("recovery", state.tenant_id), "settle")
         now = self._streams.store.now()
         for run in state.executions.values():
             if run.lease_until <= now:
@@ -89,21 +102,27 @@ class Recovery:
                 reason = "the process that ran it is gone"
             else:
                 continue
-            state = self._executions.lose(state, run.execution_id, reason, cause)
+            begun = partial(_is_start, run.execution_id)
+            state = self._executions.lose(state, run.execution_id, reason, self._story(state, begun))
             report.runs_lost.append(run.execution_id)
         if state.pending is not None:
             dead = self._liveness.is_dead(state.pending.holder)
             if dead or state.pending.deadline <= now:
-                state = self._take_over(state, cause, dead=dead, report=report)
+                state = self._take_over(state, dead=dead, report=report)
         if state.pending is None and state.is_expired(now):
+            cause = Cause.of(system_principal("recovery", state.tenant_id), _SETTLE)
             state = self._expire(state, cause, report)
         return state
 
-    def _take_over(self, state: Sandbox, cause: Cause, *, dead: bool, report: Report) -> Sandbox:
+    def _story(self, state: Sandbox, begun: Callable[[ev.Event], bool]) -> Cause:
+        return self._streams.story(state, system_principal("recovery", state.tenant_id), _SETTLE, begun)
+
+    def _take_over(self, state: Sandbox, *, dead: bool, report: Report) -> Sandbox:
         if state.pending is None:
             return state
         operation = state.pending.operation
         now = self._streams.store.now()
+        cause = self._story(state, partial(_is_attempt, state.pending.attempt))
         command = cmd.TakeOver(
             deadline=operation_deadline(self._limits, operation, now), holder=self._liveness.me, holder_is_dead=dead
         )
@@ -139,3 +158,12 @@ class Recovery:
             return recorded.state
         report.expired.append(state.sandbox_id)
         return self._effects.stop(recorded.state, cause.after(recorded.envelopes[-1]), thorough=False)
+
+
+def _is_start(execution_id: str, event: ev.Event) -> bool:
+    return isinstance(event, ev.ExecutionStarted) and event.execution_id == execution_id
+
+
+def _is_attempt(attempt: int, event: ev.Event) -> bool:
+    """Whether this event gave out the attempt: the intent, or an earlier take-over of it."""
+    return isinstance(event, _ATTEMPTS) and event.attempt == attempt

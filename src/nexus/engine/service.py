@@ -188,7 +188,7 @@ class Engine:
             recorded = self.streams.execute(state.sandbox_id, cmd.ExtendSandbox(seconds=minutes * 60), cause)
         state = recorded.state
         if recorded.envelopes and state.state is SandboxState.ACTIVE and state.expires_at is not None:
-            self._effects.extend(state, state.expires_at)
+            self._effects.extend(state, state.expires_at, cause.after(recorded.envelopes[-1]))
         return view_of(state)
 
     # --- files ---------------------------------------------------------------------------------------------------

@@ -30,6 +30,8 @@ RETRIES: Final = 30
 SNAPSHOT_EVERY: Final = 100
 SNAPSHOT_SCHEMA: Final = 1
 _CACHE_SIZE: Final = 1024
+_STORY_WIDTH: Final = 32
+"""Events that are looked at first when the beginning of something in flight is looked for: it is seldom far back."""
 
 
 def new_id() -> str:
@@ -131,6 +133,20 @@ class Streams:
     def envelope(self, stream: str, version: int, event: Event, cause: Cause, now: datetime) -> Envelope:
         """One envelope for a stream beside the sandboxes."""
         return self._envelopes(stream, version - 1, [event], cause, now, cause.principal.tenant_id)[0]
+
+    def story(self, state: Sandbox, principal: Principal, command: str, begun: Callable[[Event], bool]) -> Cause:
+        """The cause with which somebody else carries on what the last such event began: the same story, led on by it.
+
+        A story of its own where there is no such event.
+        """
+        stream, upto, width = stream_id(state.sandbox_id), state.version, _STORY_WIDTH
+        while upto > 0:
+            after = max(0, upto - width)
+            for envelope in reversed(self.store.load(stream, after=after, upto=upto)):
+                if begun(envelope.event):
+                    return Cause(principal, command, envelope.correlation_id, envelope.event_id)
+            upto, width = after, width * 4
+        return Cause.of(principal, command)
 
     def alone(self, kind: str, event: Event, cause: Cause) -> None:
         """Append one event in a stream of its own, `kind-…`: nobody can be first there."""

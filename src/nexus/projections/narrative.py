@@ -35,6 +35,8 @@ def at(moment: datetime) -> str:
 
 def seconds(value: float) -> str:
     """A duration as people say it."""
+    if 0 < value < 0.001:
+        return f"{value * 1000:.1g} ms"
     if value < 60:
         return f"{value:.3g} s"
     if value < 3600:

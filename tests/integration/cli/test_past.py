@@ -55,7 +55,7 @@ def test_replay_shows_the_state_after_each_event(nexus: Console, story: str) -> 
 def test_why(nexus: Console, story: str) -> None:
     told = nexus.ok("audit", "why", "box", "--json").json
     assert "was stopped at" in told["summary"]
-    assert "at the request of user:ann" in told["summary"]
+    assert "because user:ann from cli@" in told["summary"]
     assert told["positions"] == sorted(told["positions"])
     assert "canary-output" not in nexus.ok("audit", "why", "box").text
     assert nexus("audit", "why", story, env=BOB).status == 5

@@ -60,7 +60,7 @@ COMMANDS: dict[str, str] = {
     "reconcile": REPORT,
     "worker --once": REPORT,
     "migrate": "version applied",
-    "audit why box": "sandbox_id summary chain positions",
+    "audit why box": "sandbox_id summary sentences chain positions",
     "audit log": "entries next_after",
     "audit seal": "sealed upto",
     "audit verify": ("intact events sealed_upto unsealed checkpoints findings more_findings cannot_be_detected"),

@@ -12,9 +12,7 @@ from nexus.domain.errors import InvalidInput, SandboxNotFound
 from nexus.domain.sandbox import Sandbox, fold, sandbox_id_of
 from nexus.engine.history import Moment
 from nexus.engine.views import view_of
-from nexus.engine.why import explain
 from tests.support.world import ADMIN, ANN, BOB, World
-from tests.unit.engine.test_recovery import Crash, crashing_at
 
 
 def lived(world: World) -> str:
@@ -105,28 +103,3 @@ def test_a_moment_is_a_position_or_a_time_with_an_offset(text: str) -> None:
         Moment.parse(text)
     assert Moment.parse("42").position == 42
     assert Moment.parse("2026-11-23T10:42:00Z").time is not None
-
-
-def test_why_tells_an_expiry(world: World) -> None:
-    view = world.engine.create(ANN, "data", ttl_minutes=10)
-    world.engine.run(ANN, "data", code="1")
-    world.pass_time(minutes=11)
-    world.engine.sweep()
-    told = explain(world.engine.history.replay(ANN, view.sandbox_id))
-    assert "at the request of system:recovery, because its time was up (time to live 10 min)" in told.summary
-    assert "Last run: run ex_" in told.summary
-    assert "by user:ann" in told.summary
-    assert told.positions == tuple(sorted(told.positions))
-
-
-def test_why_tells_a_crash_and_a_take_over(world: World) -> None:
-    view = world.engine.create(ANN, "data")
-    with pytest.raises(Crash):
-        crashing_at(world, "stop.intent").stop(ANN, "data")
-    pending = explain(world.engine.history.replay(ANN, view.sandbox_id))
-    assert "its stop is in flight since attempt 2, held by doomed" in pending.summary
-    world.kill("doomed")
-    world.engine.reconcile(ADMIN)
-    told = explain(world.engine.history.replay(ANN, view.sandbox_id))
-    assert "at the request of user:ann; system:recovery took it over" in told.summary
-    assert any("took over the stop that doomed had begun" in line for line in told.chain)
