@@ -17,7 +17,7 @@ def test_every_block_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsy
     monkeypatch.setenv("NEXUS_DATA_DIR", str(tmp_path))
     monkeypatch.setenv("NEXUS_SANDBOX_PROVIDER", "local")
     blocks = re.findall(r"```python\n(.*?)```", GUIDE.read_text(), re.DOTALL)
-    assert len(blocks) == 5
+    assert len(blocks) == 6
     names: dict[str, Any] = {}
     try:
         for number, block in enumerate(blocks):
@@ -26,4 +26,7 @@ def test_every_block_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsy
         with NexusFS(is_admin=True, auto_cleanup=False) as nx:
             for sandbox in nx.sandbox_list()["sandboxes"]:
                 nx.sandbox_stop(sandbox["sandbox_id"])
-    assert "at the request of agent:researcher" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "was stopped at" in out
+    assert "because agent:researcher from python@" in out
+    assert "was refused to run 'typed': Cannot run a sandbox that is paused" in out

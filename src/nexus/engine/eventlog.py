@@ -142,6 +142,10 @@ class EventLog:
             )
         return told
 
+    def head(self) -> int:
+        """The log's end as it is now: what to read up to, and to follow from."""
+        return self._store.head()
+
     def wait(self, after: int, timeout: float) -> bool:
         """Wait up to `timeout` seconds until there is something after this position."""
         return self._store.wait(after, timeout)

@@ -26,8 +26,10 @@ from nexus.domain.ports import Clock, EventStore, Liveness
 from nexus.domain.provider import OutputSink, Template
 from nexus.domain.sandbox import Sandbox
 from nexus.domain.values import Action, Operation, Principal, SandboxState
+from nexus.engine.audit.journal import Journal
 from nexus.engine.creation import Creation, Wanted
 from nexus.engine.effects import Effects, ref_of
+from nexus.engine.eventlog import EventLog
 from nexus.engine.executions import Execution, Executions
 from nexus.engine.history import History
 from nexus.engine.reconcile import Reconciler
@@ -77,6 +79,8 @@ class Engine:
         self.limits = limits or Limits()
         self.queries = SandboxQueries(store.views)
         self.history = History(store, self.queries)
+        self.log = EventLog(store, self.queries)
+        self.journal = Journal(self.log)
         self._clock = clock
         self._liveness = liveness
         self._step = steps

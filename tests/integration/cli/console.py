@@ -13,6 +13,7 @@ import sys
 import termios
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -22,6 +23,7 @@ from click.testing import CliRunner
 from nexus.adapters.stores.sqlite import SQLiteStore
 from nexus.cli import main
 from nexus.domain.events import Envelope
+from nexus.domain.ports import EventStore
 from nexus.testing import FakeProvider
 from tests.integration.cli import scripted
 
@@ -150,21 +152,25 @@ class Console:
     # --- what is recorded ----------------------------------------------------------------------------------------
     def head(self) -> int:
         """The log's last position; 0 where no store was made yet."""
-        path = self.data / "nexus.db"
-        if not path.exists():
+        if not self._database and not (self.data / "nexus.db").exists():
             return 0
-        store = SQLiteStore(path)
-        try:
+        with closing(self._store()) as store:
             return store.head()
-        finally:
-            store.close()
 
     def events(self, after: int = 0) -> list[Envelope]:
-        store = SQLiteStore(self.data / "nexus.db")
-        try:
+        with closing(self._store()) as store:
             return store.read(after, 100_000)
-        finally:
-            store.close()
+
+    @property
+    def _database(self) -> str:
+        return self.env.get("NEXUS_DATABASE_URL", "")
+
+    def _store(self) -> EventStore:
+        if not self._database:
+            return SQLiteStore(self.data / "nexus.db")
+        from nexus.adapters.stores.postgres import PostgresStore
+
+        return PostgresStore(self._database)
 
     def story(self) -> list[str]:
         """Names of all events about sandboxes, in order."""
