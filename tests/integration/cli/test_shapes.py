@@ -63,7 +63,10 @@ COMMANDS: dict[str, str] = {
     "audit why box": "sandbox_id summary sentences chain positions",
     "audit log": "entries next_after",
     "audit seal": "sealed upto",
-    "audit verify": ("intact events sealed_upto unsealed checkpoints findings more_findings cannot_be_detected"),
+    "audit verify": (
+        "intact installation events seals sealed_upto unsealed checkpoints findings more_findings renumbered checked "
+        "cannot_be_detected"
+    ),
     "projections status": "projections",
     "projections rebuild due": "rebuilt",
     "projections verify": "verified",
