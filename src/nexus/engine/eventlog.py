@@ -113,16 +113,18 @@ class EventLog:
         if reference is None:
             return self._seen(principal, after, upto, types)
         sandbox_id = self._queries.by_reference(reference, principal).sandbox_id
+        stream = self._store.load(stream_id(sandbox_id))
         own = (
             envelope
-            for envelope in self._store.load(stream_id(sandbox_id))
+            for envelope in stream
             if after < (envelope.position or 0)
             and (upto is None or (envelope.position or 0) <= upto)
             and (not types or envelope.topic in types)
         )
         if types and CommandRefused.TOPIC not in types:
             return own
-        refused = self._seen(principal, after, upto, (CommandRefused.TOPIC,))
+        began = stream[0].position or 0  # before that there was nothing to be refused on
+        refused = self._seen(principal, max(after, began), upto, (CommandRefused.TOPIC,))
         about = (envelope for envelope in refused if sandbox_of(envelope) == sandbox_id)
         return merge(own, about, key=lambda envelope: envelope.position or 0)
 
