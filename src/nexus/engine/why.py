@@ -135,7 +135,12 @@ class _Story:
         asked = self._last(_INTENTS[event.operation], before=envelope)
         by = f" that {asked.actor} had asked for from {asked.origin} at {_when(asked)}" if asked is not None else ""
         came = self._after(envelope)
-        end = "it is in flight still" if came is None else f"what came of it: {sentence(came)} (#{came.position})"
+        if came is None:
+            end = "it is in flight still"
+        elif isinstance(came.event, ev.OperationTakenOver):
+            end = "that was left unfinished in its turn"
+        else:
+            end = f"what came of it: {sentence(came)} (#{came.position})"
         return (
             f"The {event.operation}{by} was left unfinished; {_who(envelope)} took it over at {_when(envelope)}, "
             f"because {self._why_taken_over(envelope)}; {end}."

@@ -81,6 +81,40 @@ def test_why_tells_a_crash_and_a_take_over(world: World, by: str) -> None:
     )
 
 
+def test_a_take_over_of_a_take_over_and_what_came_before_the_next_resume(world: World) -> None:
+    view = world.engine.create(ANN, "data")
+    world.engine.pause(ANN, "data")
+    with pytest.raises(Crash):
+        crashing_at(world, "resume.intent").resume(ANN, "data")
+    world.kill("doomed")
+
+    def crash(step: str) -> None:
+        if step == "resume.effect":
+            raise Crash
+
+    with pytest.raises(Crash):
+        world.worker("second", steps=crash, origin=lambda: "worker@b:2").sweep()
+    (asked, first) = world.events(view.sandbox_id)[-2:]
+    stuck = explain(world.engine.history.replay(ANN, view.sandbox_id)).sentences
+    told = f"The resume that user:ann had asked for from {asked.origin} at {when(asked)} was left unfinished; "
+    gone = "because the process that carried it out was gone"
+    by_first = f"system:recovery from worker@b:2 took it over at {when(first)}, {gone}"
+    assert stuck[2] == f"{told}{by_first}; it is in flight still."
+    world.kill("second")
+    world.worker("third", origin=lambda: "worker@c:3").sweep()
+    second, resumed = world.events(view.sandbox_id)[-2:]
+    assert (second.causation_id, resumed.causation_id) == (first.event_id, second.event_id)
+    assert {one.correlation_id for one in (first, second, resumed)} == {asked.correlation_id}
+    world.engine.pause(ANN, "data")
+    world.engine.resume(ADMIN, view.sandbox_id)
+    said = explain(world.engine.history.replay(ANN, view.sandbox_id)).sentences
+    assert said[1:3] == (
+        f"{told}{by_first}; that was left unfinished in its turn.",
+        f"{told}system:recovery from worker@c:3 took it over at {when(second)}, {gone}; what came of it: "
+        f"{sentence(resumed)} (#{resumed.position}).",
+    )
+
+
 def test_a_lost_run_stays_in_the_story_of_who_began_it(world: World) -> None:
     view = world.engine.create(ANN, "data")
     with pytest.raises(Crash):
