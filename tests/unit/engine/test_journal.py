@@ -49,7 +49,7 @@ def whole(world: World) -> list[Envelope]:
     with pytest.raises(SandboxNotFound):
         engine.stop(BOB, box)
     engine.stop(ANN, "box")
-    log = world.store.read(0)
+    log: list[Envelope] = world.store.read(0)
     assert len(log) > 15
     return log
 
@@ -63,7 +63,7 @@ def test_a_filter_finds_what_has_its_value_and_nothing_else(world: World, whole:
         found = list(world.engine.journal.entries(SYSTEM, Wanted(**{field: value})))
         assert found == [envelope for envelope in whole if of(envelope) == value]
     none = {"types": ()} if field == "types" else {field: "nothing"}
-    assert list(world.engine.journal.entries(SYSTEM, Wanted(**none))) == (whole if field == "types" else [])  # type: ignore[arg-type]
+    assert list(world.engine.journal.entries(SYSTEM, Wanted(**none))) == (whole if field == "types" else [])
 
 
 def test_filters_are_taken_together(world: World, whole: list[Envelope]) -> None:
