@@ -44,12 +44,16 @@ class Faults:
         self.slowness = 1.0
 
 
+def _as_dict(cursor: sqlite3.Cursor, row: tuple[Any, ...]) -> dict[str, Any]:
+    return {column[0]: value for column, value in zip(cursor.description, row, strict=True)}
+
+
 class SimViews:
     """Read models in one in-memory database per process of the test run, emptied for each schedule."""
 
     def __init__(self) -> None:
         self._db = sqlite3.connect(":memory:", isolation_level=None)
-        self._db.row_factory = sqlite3.Row
+        self._db.row_factory = _as_dict
         self._tables: list[str] = []
         self._positions: dict[str, int] = {}
 
@@ -65,7 +69,7 @@ class SimViews:
                 self._tables.append(table.name)
 
     def query(self, statement: str, params: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
-        return [dict(row) for row in self._db.execute(statement, params or {}).fetchall()]
+        return self._db.execute(statement, params or {}).fetchall()
 
     def write(self, rows: Sequence[RowWrite | RowsWrite]) -> None:
         for statement, parameters in sql.writes(rows):

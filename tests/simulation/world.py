@@ -247,7 +247,7 @@ def simulated(seed: int, switches: int = 400) -> Iterator[World]:
     with (
         patch("nexus.engine.creation.uuid4", uuid),
         patch("nexus.engine.executions.uuid4", uuid),
-        patch("nexus.engine.streams.new_id", lambda: str(uuid())),
+        patch("nexus.engine.streams.new_id", lambda: f"{ids.getrandbits(128):032x}"),
     ):
         try:
             world.play(switches)

@@ -7,8 +7,9 @@ under older rules still replays; every event leads to a state of its own.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta
+from operator import attrgetter
 from typing import Any, Final
 
 from nexus.domain import events as ev
@@ -75,6 +76,10 @@ class Sandbox:
     last_error: str | None = None
     runs: int = 0
 
+    def __copy__(self) -> Sandbox:
+        """A state of one's own to fold on. Every load makes one; by its constructor it costs a sixth."""
+        return Sandbox(*_values(self))
+
     @property
     def ttl(self) -> timedelta:
         return timedelta(seconds=self.ttl_seconds)
@@ -104,6 +109,9 @@ class Sandbox:
         if self.state is not SandboxState.ACTIVE or self.expires_at is None or now < self.expires_at:
             return False
         return all(run.lease_until <= now for run in self.executions.values())
+
+
+_values: Callable[[Sandbox], tuple[Any, ...]] = attrgetter(*(each.name for each in fields(Sandbox)))
 
 
 def stream_id(sandbox_id: str) -> str:
