@@ -381,7 +381,7 @@ def test_a_client_that_talks_nonsense_is_dropped_alone(provider: LocalProvider, 
     folder = str(provider._folder(sandbox.ref).path)
     for nonsense in (b"GET / HTTP/1.1\r\n\r\n", b"NX\x01\x02" + b"\xff" * 64, b"\0" * 100):
         stream = connect_unix(folder, "agent", 5)
-        stream.send(nonsense)
+        stream.send(nonsense, 5)
         assert stream.receive(5) == b""
         stream.close()
     assert run(sandbox.ref, "print('well')").stdout == b"well\n"

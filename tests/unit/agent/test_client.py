@@ -126,6 +126,8 @@ def test_how_a_run_ended(agent: Scripted, fields: dict[str, object], expected: t
         [(frames.STDOUT, b"four"), exited(stdout=3)],
         [(frames.STDOUT, b"x" * 65536)] * 17,
         [(frames.WELCOME, frames.pack({}))],
+        [(frames.STDERR, b"")],
+        [(frames.ACCEPTED, frames.pack({}))] * 2,
         [(frames.ERROR, b"\xff")],
     ],
     ids=lambda messages: f"{messages[0][0]}-{len(messages)}",

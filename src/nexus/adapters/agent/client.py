@@ -24,6 +24,8 @@ RUN_GRACE = 5.0
 """Seconds past a run's time-out after which its answer is given up."""
 _STREAMS: Mapping[int, Stream] = {frames.STDOUT: "stdout", frames.STDERR: "stderr"}
 _TIMED_OUT = 124
+_SLOWEST_FILE = 4096
+"""Bytes per second that a file's content comes at, at least."""
 
 
 class AgentLink(Link):
@@ -86,7 +88,7 @@ class AgentLink(Link):
     def quit(self) -> None:
         """End the sandbox; returns at once."""
         with self._open() as channel:
-            self._send(frames.frame(frames.QUIT, channel.number, frames.pack({})))
+            self._send_fields(frames.QUIT, channel, {})
 
     def run(
         self, request: RunRequest, on_output: OutputSink | None = None, on_accepted: Callable[[], None] | None = None
@@ -128,18 +130,22 @@ class AgentLink(Link):
             self._send_fields(frames.WRITE, channel, {"path": path, "limit": limit})
             self._expect(channel, frames.ACCEPTED)
             total = 0
+            broke = "The connection to the sandbox broke while the file was sent"
             try:
                 for chunk in chunks:
                     total += len(chunk)
                     if total > limit:
                         raise InvalidInput(f"The file is larger than {limit} bytes", limit=limit)
-                    self._send(b"".join(frames.frames(frames.DATA, channel.number, chunk)))
+                    with self._told(ProviderUnavailable, broke):  # without its END nothing is changed
+                        self._send(b"".join(frames.frames(frames.DATA, channel.number, chunk)))
             except BaseException:
                 self._stop(channel)
                 raise
-            self._send(frames.frame(frames.END, channel.number))
-            size = self._expect(channel, frames.DONE).get("size")
-            return size if isinstance(size, int) else total
+            with self._told(ProviderOutcomeUnknown, broke):
+                self._send(frames.frame(frames.END, channel.number))
+            if self._expect(channel, frames.DONE).get("size") != total:
+                raise self._malformed("another size than was sent")
+            return total
 
     # --- a run ---
 
@@ -180,16 +186,18 @@ class AgentLink(Link):
     ) -> ExecutionResult:
         kept: dict[Stream, bytearray] = {"stdout": bytearray(), "stderr": bytearray()}
         deadline = time.monotonic() + request.timeout + RUN_GRACE
+        accepted = False
         while True:
             kind, payload = self._receive(channel, deadline)
             if kind in _STREAMS:
                 stream = _STREAMS[kind]
-                if len(kept[stream]) + len(payload) > frames.OUTPUT_CAP:
-                    raise self._malformed("more output than was agreed")
+                if not payload or len(kept[stream]) + len(payload) > frames.OUTPUT_CAP:
+                    raise self._malformed("more output than was agreed" if payload else "output of no bytes")
                 kept[stream] += payload
                 if on_output is not None:
                     on_output(stream, payload)
-            elif kind == frames.ACCEPTED:
+            elif kind == frames.ACCEPTED and not accepted:
+                accepted = True
                 if on_accepted is not None:
                     on_accepted()
             elif kind == frames.EXITED:
@@ -237,12 +245,16 @@ class AgentLink(Link):
     def _read(self, path: str, limit: int) -> Iterator[bytes]:
         with self._open() as channel:
             self._send_fields(frames.READ, channel, {"path": path, "limit": limit})
-            total = 0
+            total, patience = 0, ANSWER_TIME
             try:
                 while True:
-                    kind, payload = self._receive(channel, time.monotonic() + ANSWER_TIME)
-                    if kind == frames.CONTENT:
+                    begun = time.monotonic()
+                    kind, payload = self._receive(channel, begun + patience)
+                    if kind == frames.CONTENT and payload:
                         total += len(payload)
+                        # A byte now and then does not keep a reader waiting for ever.
+                        waited = time.monotonic() - begun
+                        patience = min(ANSWER_TIME, patience - waited + len(payload) / _SLOWEST_FILE)
                         if total > limit:
                             raise InvalidInput(f"The file is larger than {limit} bytes", limit=limit)
                         yield payload

@@ -29,9 +29,13 @@ from nexus.domain.errors import (
 
 ANSWER_TIME = 15.0
 """Seconds within which the agent answers what takes it no time."""
+SLOWEST = 1024 * 1024
+"""Bytes per second that the agent takes at least; sending may last that much longer than an answer."""
 LAST = (frames.EXITED, frames.DONE, frames.ERROR)
 """The kinds of frame after which nothing more is said on a channel."""
 _QUEUE = 8 * 1024 * 1024
+_FRAME = 128
+"""Bytes that a frame takes in memory beside its payload: many empty ones are a flood as well."""
 
 _ATTENTION = 0.5
 """Seconds of one wait: a signal that comes just before a wait begins is noticed only when it ends."""
@@ -59,6 +63,8 @@ class Link:
         self._stream = stream
         self._parser = frames.Parser()
         self._channels: dict[int, Channel] = {}
+        self._arrived: deque[tuple[int, int, bytes]] = deque()
+        """Read and not delivered yet; only the thread that reads touches it."""
         self._numbers = 0
         self._condition = threading.Condition()
         self._sending = threading.Lock()
@@ -92,14 +98,12 @@ class Link:
             return self._expect(channel, answer, within)
 
     def _expect(self, channel: Channel, answer: int, within: float = ANSWER_TIME) -> dict[str, object]:
-        while True:
-            kind, payload = self._receive(channel, time.monotonic() + within)
-            if kind == frames.ERROR:
-                raise self._error(payload)
-            if kind == answer:
-                return self._fields(payload)
-            if kind != frames.ACCEPTED:
-                raise self._malformed("an unexpected answer")
+        kind, payload = self._receive(channel, time.monotonic() + within)
+        if kind == frames.ERROR:
+            raise self._error(payload)
+        if kind != answer:
+            raise self._malformed("an unexpected answer")
+        return self._fields(payload)
 
     def _error(self, payload: bytes) -> ProviderError | InvalidInput | FileNotInSandbox:
         fields = self._fields(payload)
@@ -162,17 +166,26 @@ class Link:
             if self._broken is not None:
                 raise BrokenPipeError(self._broken)
             try:
-                self._stream.send(data)
+                self._stream.send(data, ANSWER_TIME + len(data) / SLOWEST)
             except BaseException as error:
                 self._break(f"a message was cut off: {error!r}")  # what follows would be read as its rest
                 raise
+
+    @staticmethod
+    @contextmanager
+    def _told(kind: type[ProviderError], message: str) -> Iterator[None]:
+        """What went wrong on the wire, as an error of the provider port."""
+        try:
+            yield
+        except OSError as error:
+            raise kind(message) from error
 
     def _receive(self, channel: Channel, deadline: float) -> tuple[int, bytes]:
         while True:
             with self._condition:
                 if channel.queue:
                     kind, payload = channel.queue.popleft()
-                    channel.size -= len(payload)
+                    channel.size -= len(payload) + _FRAME
                     channel.over = kind in LAST
                     self._condition.notify_all()
                     return kind, payload
@@ -194,9 +207,13 @@ class Link:
                     self._condition.notify_all()
 
     def _read_once(self, timeout: float) -> None:
+        until = time.monotonic() + timeout
+        if self._arrived:
+            self._deliver_all(until)
+            return
         try:
             data = self._stream.receive(timeout)
-            found = self._parser.feed(data)
+            self._arrived.extend(self._parser.feed(data))
         except TimeoutError:
             return
         except (OSError, ValueError, frames.Malformed) as error:
@@ -204,19 +221,25 @@ class Link:
             return
         if not data:
             self._break("the sandbox closed it")
-        for kind, number, payload in found:
-            self._deliver(kind, number, payload)
+        self._deliver_all(until)
 
-    def _deliver(self, kind: int, number: int, payload: bytes) -> None:
+    def _deliver_all(self, until: float) -> None:
+        """Hand on what was read. A thread that takes its answers slowly holds the others up, each for no longer than it
+        would wait anyhow, rather than having them pile up in memory."""
         with self._condition:
-            channel = self._channels.get(number)
-            if channel is None:
-                return
-            channel.queue.append((kind, payload))
-            channel.size += len(payload)
-            # A thread that takes its answers slowly holds the others up rather than having them pile up in memory.
-            while channel.size > _QUEUE and number in self._channels and self._broken is None:
-                self._condition.wait(1.0)
+            while self._arrived and self._broken is None:
+                kind, number, payload = self._arrived[0]
+                channel = self._channels.get(number)
+                if channel is not None and channel.size > _QUEUE:
+                    left = until - time.monotonic()
+                    if left <= 0:
+                        return
+                    self._condition.wait(left)
+                    continue
+                self._arrived.popleft()
+                if channel is not None:
+                    channel.queue.append((kind, payload))
+                    channel.size += len(payload) + _FRAME
 
     def _break(self, why: str) -> None:
         with self._condition:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import select
 import socket
+import time
 from typing import Protocol
 
 _READ = 262144
@@ -13,8 +14,9 @@ _READ = 262144
 class ByteStream(Protocol):
     """A connected stream. One thread sends at a time and one receives; `close` may come from any."""
 
-    def send(self, data: bytes) -> None:
-        """Send all of it; OSError when the other side is gone."""
+    def send(self, data: bytes, timeout: float) -> None:
+        """Send all of it within `timeout` seconds; TimeoutError when the other side does not take it, OSError when it
+        is gone. What was sent by then is not known."""
         ...
 
     def receive(self, timeout: float | None) -> bytes:
@@ -34,9 +36,21 @@ class SocketStream:
         self._socket = connected
         self._readable = select.poll()
         self._readable.register(connected, select.POLLIN)
+        self._writable = select.poll()
+        self._writable.register(connected, select.POLLOUT)
 
-    def send(self, data: bytes) -> None:
-        self._socket.sendall(data)
+    def send(self, data: bytes, timeout: float) -> None:
+        rest, deadline = memoryview(data), time.monotonic() + timeout
+        while True:
+            try:
+                rest = rest[self._socket.send(rest, socket.MSG_DONTWAIT) :]
+            except BlockingIOError:
+                if not self._writable.poll(max(0.0, deadline - time.monotonic()) * 1000):
+                    raise TimeoutError("the other side does not take what is sent") from None
+            if not rest:
+                return
+            if time.monotonic() > deadline:
+                raise TimeoutError("the other side takes what is sent too slowly")
 
     def receive(self, timeout: float | None) -> bytes:
         if not self._readable.poll(None if timeout is None else max(0.0, timeout) * 1000):

@@ -15,6 +15,7 @@ _MAX_OPERATIONS = 64
 _ATTEMPTS = 3
 _MAX_SEEN = 200_000
 _MAX_HEADER = 1024 * 1024
+_MAX_ID = 128
 _READ = 262144
 
 
@@ -73,11 +74,10 @@ class Desk:
         """Take the environment and the deadline, which the start did not tell; the first word counts."""
         del self.operations[operation.answer.key]
         fields = frames.unpack_dict(bytes(operation.header))
-        env = fields.get("env")
+        env = _variables(fields.get("env"))
         known, self.ready = self.ready, True
         if not known:
-            if isinstance(env, dict):
-                self._env.update({str(k): str(v) for k, v in env.items()})
+            self._env.update(env)
             if isinstance(fields.get("ttl"), int):
                 self._deadline.set(number(fields, "ttl", 0))
         operation.answer.fields(frames.DONE, {"known": known})
@@ -86,8 +86,13 @@ class Desk:
         fields = operation.fields = frames.unpack_dict(bytes(operation.header))
         execution, timeout, argv = fields.get("id"), number(fields, "timeout", 0), fields.get("argv")
         language = None if isinstance(argv, list) else str(fields.get("language"))
-        if not isinstance(execution, str) or not execution or timeout <= 0 or argv == []:
-            raise frames.Malformed("a run needs an id, a time-out, and code or a command")
+        if timeout <= 0 or argv == []:
+            raise frames.Malformed("a run needs a time-out, and code or a command")
+        execution = _id(execution)
+        env = {**self._env, **_variables(fields.get("env"))}
+        command = [str(x) for x in argv] if isinstance(argv, list) else []
+        if any("\0" in word for word in command):
+            raise frames.Malformed("a word of a command cannot hold a NUL")
         if language is not None and language not in languages.SUFFIXES:
             self._abandon(operation, "unsupported", "unknown language")
         elif execution in self._seen:
@@ -96,9 +101,6 @@ class Desk:
             self._claim(execution)
             operation.execution = execution
             self._deadline.extend(number(fields, "ttl", 0))
-            more = fields.get("env")
-            env = {**self._env, **({str(k): str(v) for k, v in more.items()} if isinstance(more, dict) else {})}
-            command = [str(x) for x in argv] if isinstance(argv, list) else []
             operation.spec = {"kind": "run", "env": env, "path": "", "limit": 0, "argv": command}
             operation.language = language
             if self._launch(operation):
@@ -161,8 +163,9 @@ class Desk:
                 operation.deadline = None
                 self.stop(operation, "timeout")
 
-    def cancel(self, answer: Answer, execution: str) -> None:
+    def cancel(self, answer: Answer, wanted: object) -> None:
         """End the run of this id, and answer when it is dead."""
+        execution = _id(wanted)
         for operation in self.operations.values():
             if operation.execution == execution:
                 operation.waiting.append(answer)
@@ -258,3 +261,17 @@ class Desk:
                 if line.startswith(b"oom_kill "):
                     total += int(line.split()[1])
         return total
+
+
+def _id(value: object) -> str:
+    if not isinstance(value, str) or not 0 < len(value) <= _MAX_ID:
+        raise frames.Malformed(f"a run has an id of at most {_MAX_ID} characters")
+    return value
+
+
+def _variables(env: object) -> dict[str, str]:
+    """Environment variables as a program can be given them."""
+    found = {str(k): str(v) for k, v in env.items()} if isinstance(env, dict) else {}
+    if any(not name or "=" in name or "\0" in name + value for name, value in found.items()):
+        raise frames.Malformed("not the name or the value of an environment variable")
+    return found

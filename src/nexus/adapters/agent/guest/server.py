@@ -84,7 +84,9 @@ class Server:
         operations = self._desk.operations.values()
         full = [x.answer.peer for x in operations if x.kind == "write" and len(x.input) > _INPUT]
         for peer in self._peers.values():
-            wanted[peer.descriptor] = (0 if peer in full else select.POLLIN) | (select.POLLOUT if peer.backlog else 0)
+            # Who does not take his answers is not heard any further.
+            heard = peer not in full and peer.backlog < _BACKLOG
+            wanted[peer.descriptor] = (select.POLLIN if heard else 0) | (select.POLLOUT if peer.backlog else 0)
         for descriptor, (child, name) in self._nursery.pipes.items():
             operation = self._nursery.operation_of(child)
             if name == "stdin":
@@ -160,7 +162,7 @@ class Server:
         if kind == frames.HELLO:
             answer.fields(frames.WELCOME, {**self._welcome, "ttl": self._deadline.ttl, "ready": self._desk.ready})
         elif kind == frames.CANCEL:
-            self._desk.cancel(answer, str(fields.get("id", "")))
+            self._desk.cancel(answer, fields.get("id"))
         elif kind in (frames.PING, frames.EXTEND):
             if kind == frames.EXTEND:
                 self._deadline.extend(number(fields, "ttl", 0))

@@ -6,6 +6,8 @@ import select
 
 from nexus.adapters.agent.guest.child import now
 
+_FAR = 100 * 366 * 24 * 3600 * 1000
+"""Milliseconds that no deadline is further away: every number on the wire has 64 bits."""
 _EXPIRY_GRACE = 300
 """An expired sandbox lingers this many milliseconds: an extension that came while it was frozen is read before that."""
 
@@ -46,12 +48,12 @@ class Deadline:
 
     def set(self, ttl: int) -> None:
         """So many milliseconds from now."""
-        self._at = now() + ttl / 1000
+        self._at = now() + min(ttl, _FAR) / 1000
 
     def extend(self, ttl: int) -> None:
         """No sooner than so many milliseconds from now; changes nothing where there is no deadline."""
         if self._at is not None:
-            self._at = max(self._at, now() + ttl / 1000)
+            self._at = max(self._at, now() + min(ttl, _FAR) / 1000)
 
     @property
     def ttl(self) -> int | None:

@@ -40,8 +40,14 @@ class Relay:
                 return True
         return False
 
-    def send(self, data: bytes) -> None:
-        self._exec.send(data)
+    def send(self, data: bytes, timeout: float) -> None:
+        # What the engine's stream does not take in time is cut off: closing it wakes the thread that sends.
+        overdue = threading.Timer(timeout, self.close)
+        overdue.start()
+        try:
+            self._exec.send(data)
+        finally:
+            overdue.cancel()
 
     def receive(self, timeout: float | None) -> bytes:
         if self._closed.is_set():
