@@ -133,6 +133,23 @@ def i4_outcomes_are_fenced(world: World) -> Iterator[str]:
             last = attempt
 
 
+def stories_go_on_through_take_overs(world: World) -> Iterator[str]:
+    """A take-over and an outcome are led to by what gave out the attempt that they carry on, in one story."""
+    for stream, envelopes in world.store.streams.items():
+        given: dict[int, ev.Envelope] = {}
+        for envelope in envelopes:
+            attempt: int | None = getattr(envelope.event, "attempt", None)
+            if attempt is None:
+                continue
+            taken = isinstance(envelope.event, ev.OperationTakenOver)
+            if taken or not isinstance(envelope.event, tuple(_INTENTS)):
+                origin = given[attempt - taken]
+                if (envelope.causation_id, envelope.correlation_id) != (origin.event_id, origin.correlation_id):
+                    yield f"{envelope.topic} #{envelope.originator_version} in {stream} left the story of its intent"
+            if taken or isinstance(envelope.event, tuple(_INTENTS)):
+                given[attempt] = envelope
+
+
 def i5_views_equal_a_replay(world: World) -> Iterator[str]:
     queries = SandboxQueries(world.store.views)
     for sandbox_id, state in states(world).items():
@@ -307,6 +324,7 @@ INVARIANTS: Final[tuple[Callable[[World], Iterator[str]], ...]] = (
     i3_one_terminal_outcome,
     i4_only_legal_transitions,
     i4_outcomes_are_fenced,
+    stories_go_on_through_take_overs,
     i5_views_equal_a_replay,
     i6_what_was_told_is_what_the_log_holds,
     i7_nothing_outlives_its_deadline,

@@ -27,7 +27,7 @@ from nexus.engine.executions import Executions
 from nexus.engine.reconcile import Reconciler
 from nexus.engine.recovery import Recovery, Report
 from nexus.engine.refusals import Refusals
-from nexus.engine.streams import Recorded, Streams
+from nexus.engine.streams import Cause, Recorded, Streams
 from nexus.projections import inline
 from tests.simulation.ports import OURS, STRANGERS, SimProvider
 
@@ -366,4 +366,13 @@ def refusals_go_into_one_stream() -> Iterator[None]:
         self.store.append([self.envelope(kind, version, event, cause, self.store.now())])
 
     with patch.object(Streams, "alone", together):
+        yield
+
+
+@fault
+def a_take_over_begins_a_story_of_its_own() -> Iterator[None]:
+    def alone(_self: Streams, _state: Sandbox, principal: Any, command: str, _begun: Any) -> Cause:
+        return Cause.of(principal, command)
+
+    with patch.object(Streams, "story", alone):
         yield
