@@ -25,6 +25,7 @@ sys.path.append(str(Path(__file__).parents[2]))  # the private engine is test su
 from nexus import LocalBackend, NexusFS
 from nexus.adapters.providers.docker import DockerProvider
 from nexus.domain.provider import Limits, Ref, RunRequest, SandboxSpec, Template
+from nexus.domain.warm_pool import MemberSpec
 from scripts.bench_parts._measure import Call, Row, alone, compare
 from tests.support.dockerd import Engine, shared_engine
 from tests.support.dockerd_images import default_image
@@ -99,8 +100,6 @@ def rows() -> list[Row]:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="nexus-bench-")))
         provider = DockerProvider(engine.host, image=image, folder=folder / "agents")
         stack.callback(provider.close)
-        warm = DockerProvider(engine.host, image=image, folder=folder / "agents", pool_size=1)
-        stack.callback(warm.close)
         stack.callback(_discard_all, provider)
         raw = Raw(engine, image)
         other = raw.create("sleep", "infinity")
@@ -109,7 +108,7 @@ def rows() -> list[Row]:
         return [
             *_runs(provider, ref, raw, other),
             *_whole(engine, image, folder, raw, other),
-            *_lives(provider, warm, raw),
+            *_lives(provider, raw),
             _overrun(provider),
         ]
 
@@ -167,7 +166,7 @@ def _whole(engine: Engine, image: str, folder: Path, raw: Raw, other: str) -> It
             nx.sandbox_stop(sandbox_id)
 
 
-def _lives(provider: DockerProvider, warm: DockerProvider, raw: Raw) -> Iterator[Row]:
+def _lives(provider: DockerProvider, raw: Raw) -> Iterator[Row]:
     def create_ours() -> Callable[[], object]:
         ref = provider.ensure(spec()).ref
         return lambda: provider.destroy(ref)
@@ -177,7 +176,7 @@ def _lives(provider: DockerProvider, warm: DockerProvider, raw: Raw) -> Iterator
         return lambda: raw.remove(container)
 
     yield compare("create / raw create + start", create_ours, create_theirs, 16, 1.15)
-    yield _from_the_pool(provider, warm, create_theirs)
+    yield _from_the_pool(provider, create_theirs)
     turns, warm_up = 16, 2
     with _stock(turns + warm_up, provider, raw) as (refs, containers):
         yield compare(
@@ -204,21 +203,29 @@ def _lives(provider: DockerProvider, warm: DockerProvider, raw: Raw) -> Iterator
     raw.remove(container)
 
 
-def _from_the_pool(provider: DockerProvider, warm: DockerProvider, create_theirs: Call) -> Row:
-    """The pool is filled outside of the clock, as a worker would."""
+def _from_the_pool(provider: DockerProvider, create_theirs: Call) -> Row:
+    """At the port; the member is made outside of the clock, as a worker would."""
+
+    def member() -> MemberSpec:
+        wanted = spec()
+        return MemberSpec(f"pm_{uuid.uuid4().hex}", INSTALLATION, wanted.template, wanted.expires_at, wanted.limits)
+
+    refs = [provider.prepare(member())]
 
     def create_ours() -> Callable[[], object]:
-        ref = warm.ensure(spec()).ref
+        sandbox = spec()
+        provider.kind(sandbox.template, sandbox.limits, sandbox.network)  # what the engine asks first
+        ref = provider.adopt(sandbox, refs.pop()).ref
 
         def clean() -> None:
-            warm.destroy(ref)
-            warm.refill(INSTALLATION)
+            provider.destroy(ref)
+            refs.append(provider.prepare(member()))
 
         return clean
 
-    warm.refill(INSTALLATION)
     row = compare("create from the warm pool / raw create + start", create_ours, create_theirs, 16, 0.1)
-    provider.refill(INSTALLATION)
+    for seen in provider.pooled(INSTALLATION):
+        provider.withdraw(seen.member_id, INSTALLATION)
     return row
 
 

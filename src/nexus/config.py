@@ -11,7 +11,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from nexus.domain.errors import ConfigurationError, InvalidInput
 from nexus.domain.policies import Limits
@@ -19,6 +19,9 @@ from nexus.domain.provider import Limits as ResourceLimits
 from nexus.domain.provider import Template
 from nexus.domain.validation import identifier, shown
 from nexus.domain.values import Principal
+
+if TYPE_CHECKING:
+    from nexus.domain.pool import PoolPlan
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +53,13 @@ SETTINGS: Final[tuple[Setting, ...]] = (
     _setting("max_age_days", int, 30, "longest life of a paused sandbox"),
     _setting("max_timeout", int, 3600, "longest time-out of a run, seconds"),
     _setting("sweep_seconds", int, 300, "how often the embedded background sweep looks for expired sandboxes"),
+    _setting("pool_size", int, 0, "sandboxes kept ready of the default template; 0: none"),
+    _setting("pool_total", int, 10, "the most that are kept ready of all templates together"),
+    _setting("pool_provider", str, "docker", "provider that keeps them ready"),
     _setting("local_python", str, "", "interpreter of the local provider's default template"),
     _setting("docker_host", str, "", "Docker Engine; empty: the current docker context", "DOCKER_HOST"),
     _setting("docker_image", str, "", "image of the docker provider's default template"),
     _setting("docker_network", str, "", "engine's network for sandboxes; empty: its bridge"),
-    _setting("docker_pool_size", int, 0, "warm containers kept ready per template; 0: none"),
     _setting("e2b_api_key", str, "", "E2B API key", "E2B_API_KEY", secret=True),
     _setting("e2b_template_id", str, "", "E2B template", "E2B_TEMPLATE_ID"),
     _setting("modal_token_id", str, "", "Modal token id", "MODAL_TOKEN_ID", secret=True),
@@ -63,6 +68,7 @@ SETTINGS: Final[tuple[Setting, ...]] = (
 )
 _BY_NAME: Final = {setting.name: setting for setting in SETTINGS}
 _HIGHEST_PRICE: Final = 1_000_000
+_LARGEST_POOL: Final = 100
 _TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off", "")
 
 
@@ -101,6 +107,18 @@ class Settings:
             agent_id=self.values["agent"] or None,
             is_admin=self.values["admin"],
         )
+
+    @property
+    def pool(self) -> PoolPlan | None:
+        """What is to be kept ready; None when nothing is."""
+        sizes = {"default": self.values["pool_size"]}
+        sizes |= {name: template.pool for name, template in self.templates.items() if template.pool is not None}
+        sizes = {name: size for name, size in sizes.items() if size > 0}
+        if not sizes:
+            return None
+        from nexus.domain.pool import PoolPlan
+
+        return PoolPlan(provider=self.values["pool_provider"], sizes=sizes, total=self.values["pool_total"])
 
     def template(self, name: str | None) -> Template:
         """A configured template, or one that was built here; another name is the provider's own image or id."""
@@ -179,7 +197,8 @@ def _check(values: Mapping[str, Any]) -> None:
         ("max_age_days", 1, 3650),
         ("max_timeout", 1, 86_400),
         ("sweep_seconds", 1, 86_400),
-        ("docker_pool_size", 0, 100),
+        ("pool_size", 0, _LARGEST_POOL),
+        ("pool_total", 1, 1000),
     ):
         if not lowest <= values[name] <= highest:
             raise ConfigurationError(
@@ -251,14 +270,21 @@ def _price(provider: str, value: Any, path: Path) -> float:
     return float(value)
 
 
+def _pool_size(template: Mapping[str, Any]) -> int | None:
+    size = template.get("pool")
+    if size is not None and (type(size) is not int or not 0 <= size <= _LARGEST_POOL):
+        raise InvalidInput(f"pool is a whole number of sandboxes from 0 to {_LARGEST_POOL}")
+    return size
+
+
 def _template(name: str, value: Any, path: Path) -> Template:
-    fields = {"image", "python", "template_id", "gpu", "limits", "env"}
+    fields = {"image", "python", "template_id", "gpu", "limits", "env", "pool"}
     try:
         identifier(name, "template name")
         if not isinstance(value, Mapping) or set(value) - fields:
             raise InvalidInput(f"a template has the keys {', '.join(sorted(fields))}")
         limits = ResourceLimits(**value.get("limits", {}))
         rest = {key: value[key] for key in ("image", "python", "template_id", "gpu") if key in value}
-        return Template(name=name, limits=limits, env=dict(value.get("env", {})), **rest)
+        return Template(name=name, limits=limits, env=dict(value.get("env", {})), pool=_pool_size(value), **rest)
     except (InvalidInput, TypeError) as error:
         raise ConfigurationError(f"Template {shown(name)} in {path}: {error}") from None

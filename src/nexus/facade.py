@@ -47,7 +47,8 @@ class NexusFS:
         auto_cleanup: bool = True,
         **settings: Any,
     ) -> None:
-        """`auto_cleanup` sweeps expired sandboxes in the background, every `sweep_seconds` (default 5 minutes)."""
+        """`auto_cleanup` works in the background: it sweeps expired sandboxes, every `sweep_seconds` (default 5
+        minutes), and keeps the warm pool filled where one is configured (`pool_size`, or a template's `pool`)."""
         self._settings = config.load(
             admin=is_admin,
             sandbox_provider=sandbox_provider,
@@ -64,6 +65,8 @@ class NexusFS:
         self.principal: Principal = self._settings.principal
         self.engine = wiring.open_engine(self._settings)
         self._background = Background(self.engine, self._settings.sweep_seconds) if auto_cleanup else None
+        if self._background is not None:
+            self._background.keep_pool()
         self._closed = False
         atexit.register(_close_if_alive, weakref.ref(self))
 
@@ -100,6 +103,7 @@ class NexusFS:
         )
         if self._background is not None:
             self._background.start()
+            self._background.keep_pool()
         return view.to_dict(self.engine.store.now())
 
     def sandbox_run(

@@ -13,7 +13,7 @@ import pytest
 
 from nexus.adapters.providers.docker import DockerProvider
 from nexus.domain.provider import Capabilities, Observed, Provider, Ref, SandboxSpec, Template
-from nexus.testing.provider_contract import ProviderContract
+from nexus.testing.provider_contract import ProviderContract, WarmPoolContract
 from nexus.testing.provider_contract.base import OpenProvider
 from tests.support.dockerd import Engine
 from tests.support.dockerd_fixtures import Doorway, bare_image, docker_engine, docker_image, remote_engine
@@ -95,3 +95,17 @@ class TestWithoutPython(SharingContract):
     def open_provider(self, docker_engine: Engine, bare_image: str, tmp_path: Path) -> OpenProvider:
         folder = tmp_path.parent / f"{tmp_path.name}-agents"
         return lambda: BareDocker(docker_engine.host, image=bare_image, folder=folder)
+
+
+class TestWarmPool(WarmPoolContract):
+    @pytest.fixture
+    def open_provider(self, docker_engine: Engine, docker_image: str, tmp_path: Path) -> Iterator[OpenProvider]:
+        folder = tmp_path / "agents"
+        yield lambda: DockerProvider(docker_engine.host, image=docker_image, folder=folder)
+        assert not folder.exists() or not list(folder.iterdir()), "the suite left something behind"
+
+
+class TestWarmPoolOfARemoteEngine(WarmPoolContract):
+    @pytest.fixture
+    def open_provider(self, remote_engine: Doorway, docker_image: str, tmp_path: Path) -> OpenProvider:
+        return lambda: DockerProvider(remote_engine.host, image=docker_image, folder=tmp_path / "never-made")

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from nexus.domain.provider import Capabilities, Provider, Ref
-from nexus.testing import FakeCloud, FakeProvider
-from nexus.testing.provider_contract import ProviderContract
+from nexus.testing import FakeCloud, FakePoolProvider, FakeProvider
+from nexus.testing.provider_contract import ProviderContract, WarmPoolContract
 from nexus.testing.provider_contract.base import OpenProvider
 from tests.contract.interpreters import interpret
 
@@ -46,3 +46,10 @@ class TestWithLittle(FakeContract):
     """Cannot pause, and speaks two languages."""
 
     capabilities = Capabilities(languages=("python", "bash"), pause="none")
+
+
+class TestWarmPool(WarmPoolContract):
+    @pytest.fixture
+    def open_provider(self, tmp_path: Path) -> OpenProvider:
+        cloud = FakeCloud(tmp_path.parent / f"{tmp_path.name}-cloud")
+        return lambda: FakePoolProvider(cloud, behaviour=interpret)

@@ -9,20 +9,23 @@ import json
 import os
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from nexus import config
 from nexus.adapters.clock import MonotonicClock
 from nexus.adapters.identity import ProcessLiveness
+from nexus.adapters.providers.docker.containers import Containers
 from nexus.domain.policies import Limits
+from nexus.domain.pool import PoolPlan
 from nexus.domain.provider import Provider
 from nexus.domain.values import Principal
 from nexus.engine import wiring
 from nexus.engine.registry import Providers
 from nexus.engine.service import Engine
 from nexus.engine.streams import no_steps
-from nexus.testing import FakeCloud, FakeProvider
+from nexus.testing import FakeCloud, FakePoolProvider
 
 OWNER = Principal(user_id="victim")
 
@@ -70,7 +73,7 @@ def make_engine(folder: Path, kind: str, database_url: str = "", step: Steps | N
     )
     given: list[Provider] = []
     if kind == "fake":
-        given.append(FakeProvider(FakeCloud(folder / "cloud"), step=step))
+        given.append(FakePoolProvider(FakeCloud(folder / "cloud"), step=step))
     store: Any = wiring.open_store(settings)
     return Engine(
         SteppedStore(store, step) if step is not None else store,
@@ -79,13 +82,18 @@ def make_engine(folder: Path, kind: str, database_url: str = "", step: Steps | N
         MonotonicClock(),
         limits=Limits(orphan_grace=0),
         template=settings.template,
+        pool=PoolPlan(kind, {"default": 1}, total=1),
         steps=step or no_steps,
     )
 
 
 def carry_out(engine: Engine, command: str, mark: str) -> None:
-    """One command on the sandbox named `target`. A run leaves a mark for each time that it is executed."""
-    if command == "create":
+    """One command on the sandbox named `target`, or on the pool. A run leaves a mark for each time that it runs."""
+    if command == "fill":
+        engine.pool.tend()
+    elif command == "drain":
+        engine.pool.drain(replace(OWNER, is_admin=True))
+    elif command in ("create", "take"):
         engine.create(OWNER, "target", idempotency_key=f"key-{os.getpid()}")
     elif command == "run":
         engine.run(OWNER, "target", language="bash", code=f"echo ran >> {mark}; echo done", timeout=20)
@@ -93,9 +101,22 @@ def carry_out(engine: Engine, command: str, mark: str) -> None:
         getattr(engine, command)(OWNER, "target")
 
 
+def _step_before(kind: type[Any], method: str, step: Steps) -> None:
+    """A step where a provider is half way through what it was asked for."""
+    original = getattr(kind, method)
+
+    def stepped(*given: Any) -> Any:
+        step(f"docker.{method}")
+        return original(*given)
+
+    setattr(kind, method, stepped)
+
+
 def main() -> None:
     folder, kind, url, command, mark, die_at = sys.argv[1:]
     step = Steps(die_at or None)
+    if kind == "docker":
+        _step_before(Containers, "rename", step)
     with make_engine(Path(folder), kind, url, step) as engine:
         step.passed.clear()
         carry_out(engine, command, mark)

@@ -72,6 +72,8 @@ class TestClock:
 class World:
     """One installation: `engine()` makes as many engines on it as a test has workers."""
 
+    provider_kind: type[FakeProvider] = FakeProvider
+
     def __init__(
         self, folder: Path, capabilities: Capabilities | None = None, *, store: EventStore | None = None
     ) -> None:
@@ -88,7 +90,7 @@ class World:
         """Another engine on the same store and cloud, as another process would have it."""
         liveness = TestLiveness(name)
         liveness.dead = self.liveness.dead
-        provider = FakeProvider(self.cloud, capabilities=self.capabilities, worker=name, **more.pop("fake", {}))
+        provider = self.provider_kind(self.cloud, capabilities=self.capabilities, worker=name, **more.pop("fake", {}))
         settings = config.load(env={}, file=None, data_dir=self.folder, sandbox_provider="fake", user="ann")
         return Engine(
             self.store,

@@ -22,6 +22,7 @@ _WORDS: Final = {
     "lost": "Lost",
     "drifted": "Drifted",
     "orphans": "Removed orphan",
+    "pool": "Pool",
     "problems": "Problem",
 }
 

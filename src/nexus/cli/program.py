@@ -37,6 +37,7 @@ _COMMANDS: Final = {
     "migrate": ("nexus.cli.migrate:migrate", "Bring a Postgres store up to date."),
     "projections": ("nexus.cli.projections:projections", "Look after the read models."),
     "template": ("nexus.cli.template:template", "What sandboxes are made from."),
+    "pool": ("nexus.cli.pool:pool", "Keep sandboxes ready before anybody asks."),
     "providers": ("nexus.cli.providers:providers", "Show what each provider can do."),
     "doctor": ("nexus.cli.doctor:doctor", "Check this installation and say what to install."),
     "config": ("nexus.cli.settings:config", "Show the settings and where they come from."),

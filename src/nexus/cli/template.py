@@ -30,7 +30,8 @@ def template() -> None:
     """What sandboxes are made from: one name for an image, a Python environment, or a cloud's own template.
 
     Templates are declared in the configuration file, as [templates.NAME] with any of image, python, template_id, gpu,
-    env, and limits (memory_mb, cpus, processes, disk_mb). `nexus sandbox create --template NAME` uses one.
+    env, pool (how many are kept ready), and limits (memory_mb, cpus, processes, disk_mb). `nexus sandbox create
+    --template NAME` uses one.
     """
 
 
@@ -69,7 +70,9 @@ def show(session: Session, name: str) -> None:
 
 @click.command()
 @click.argument("name")
-@click.option("--provider", type=click.Choice(["local", "docker"]), required=True, help="What to build it for.")
+@click.option(
+    "--provider", type=click.Choice(["local", "docker"]), default="docker", help="What to build it for.  [docker]"
+)
 @click.option("--file", "-f", "file", metavar="FILE", help="A Dockerfile, or a requirements file.")
 @click.option("--context", metavar="DIR", help="docker: what the Dockerfile may COPY from.")
 @click.option("--build-arg", "arguments", multiple=True, metavar="K=V", help="docker: may be repeated.")
@@ -139,6 +142,7 @@ def _as_dict(template: Template) -> dict[str, Any]:
         "python": template.python,
         "template_id": template.template_id,
         "gpu": template.gpu,
+        "pool": template.pool,
         "limits": asdict(template.limits),
         "env_names": sorted(template.env),
     }

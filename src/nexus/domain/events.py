@@ -11,22 +11,15 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, ClassVar, Final, NamedTuple
+from typing import ClassVar, Final, NamedTuple
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict
+from pydantic import AwareDatetime
 
 from nexus.domain.errors import UnreadableEvent
+from nexus.domain.event import Event as Event
+from nexus.domain.event import Json as Json
+from nexus.domain.pool_events import POOL_EVENTS
 from nexus.domain.values import Operation, StopReason
-
-Json = dict[str, Any]
-
-
-class Event(BaseModel):
-    """Base of all events. Times are aware and UTC, durations are seconds."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
-    TOPIC: ClassVar[str]
-    VERSION: ClassVar[int] = 1
 
 
 # --- creation ------------------------------------------------------------------------------------------------------
@@ -270,6 +263,7 @@ EVENT_TYPES: Final[tuple[type[Event], ...]] = (
     NameClaimed,
     KeyClaimed,
     CommandRefused,
+    *POOL_EVENTS,
 )
 BY_TOPIC: Final[dict[str, type[Event]]] = {kind.TOPIC: kind for kind in EVENT_TYPES}
 

@@ -13,3 +13,8 @@ def sandbox_id(random: UUID) -> str:
 def execution_id(random: UUID) -> str:
     """`ex_` and 32 hexadecimal characters."""
     return "ex_" + random.hex
+
+
+def member_id(random: UUID) -> str:
+    """Of the warm pool: `pm_` and 32 hexadecimal characters."""
+    return "pm_" + random.hex

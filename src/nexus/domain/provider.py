@@ -71,6 +71,8 @@ class Template:
     limits: Limits = field(default_factory=Limits)
     env: Mapping[str, str] = field(default_factory=dict)
     gpu: str | None = None
+    pool: int | None = None
+    """How many are kept ready, where the provider can do that; None is the installation's default."""
     declared: bool = True
     """Named in the configuration (or the default); else the name is the provider's own image or template id."""
 

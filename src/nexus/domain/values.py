@@ -32,6 +32,40 @@ class StopReason(StrEnum):
     """Whoever was creating it died, and what was made could not be adopted."""
 
 
+class MemberState(StrEnum):
+    """Where a member of the warm pool is on its way."""
+
+    REQUESTED = "requested"
+    READY = "ready"
+    TAKEN = "taken"
+    RETIRED = "retired"
+    """To be removed."""
+    REMOVED = "removed"
+
+
+class RetireReason(StrEnum):
+    """Why a member of the warm pool is removed."""
+
+    FAILED = "failed"
+    """It could not be made."""
+    ABANDONED = "abandoned"
+    """Whoever was making it is gone."""
+    EXPIRED = "expired"
+    """Nobody took it in time."""
+    OUTDATED = "outdated"
+    """Its template makes other resources now."""
+    SURPLUS = "surplus"
+    """The pool became smaller."""
+    LOST = "lost"
+    """Its resource was proven to be gone."""
+    UNFIT = "unfit"
+    """It could not become the sandbox that had taken it."""
+    STRANDED = "stranded"
+    """The sandbox that had taken it ended before it had become that sandbox."""
+    DRAINED = "drained"
+    """An operator emptied the pool."""
+
+
 class Operation(StrEnum):
     """An operation whose intent is recorded before its effect."""
 

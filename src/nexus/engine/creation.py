@@ -15,9 +15,11 @@ from nexus.domain.errors import ConcurrentModification, NameTaken, StreamConflic
 from nexus.domain.events import Envelope, KeyClaimed, NameClaimed
 from nexus.domain.names import fingerprint, key_stream, name_stream, same_request
 from nexus.domain.policies import Limits, operation_deadline
-from nexus.domain.ports import Liveness
+from nexus.domain.pool import Member
+from nexus.domain.ports import Liveness, RowWrite
 from nexus.domain.sandbox import Sandbox
 from nexus.domain.values import Operation, SandboxState
+from nexus.engine.pool import Pool
 from nexus.engine.recovery import Recovery
 from nexus.engine.streams import RETRIES, Cause, Steps, Streams
 
@@ -49,18 +51,31 @@ class Wanted:
         return fingerprint(facts)
 
 
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A sandbox, and the cause to go on with when this very call began it (None: somebody else did)."""
+
+    state: Sandbox
+    cause: Cause | None = None
+    member: Member | None = None
+    """The member of the warm pool that becomes this sandbox's resource."""
+
+
 class Creation:
     """Claims the name and the key and records the intent, or finds the sandbox that the key stands for."""
 
-    def __init__(self, streams: Streams, recovery: Recovery, liveness: Liveness, limits: Limits, steps: Steps) -> None:
+    def __init__(
+        self, streams: Streams, recovery: Recovery, pool: Pool, liveness: Liveness, limits: Limits, steps: Steps
+    ) -> None:
         self._streams = streams
         self._recovery = recovery
+        self._pool = pool
         self._liveness = liveness
         self._limits = limits
         self._step = steps
 
-    def begin(self, wanted: Wanted, key: str | None, cause: Cause) -> tuple[Sandbox, Cause | None]:
-        """The sandbox, and the cause to go on with when this call began it (None: somebody else did)."""
+    def begin(self, wanted: Wanted, key: str | None, cause: Cause) -> Begun:
+        """Begin the sandbox, or find the one that the key stands for."""
         for attempt in range(RETRIES):
             try:
                 return self._try(wanted, key, cause)
@@ -68,7 +83,7 @@ class Creation:
                 self._streams.back_off(attempt)
         raise ConcurrentModification(name=wanted.name)
 
-    def _try(self, wanted: Wanted, key: str | None, cause: Cause) -> tuple[Sandbox, Cause | None]:
+    def _try(self, wanted: Wanted, key: str | None, cause: Cause) -> Begun:
         store = self._streams.store
         beside: list[Envelope] = []
         now = store.now()
@@ -78,7 +93,7 @@ class Creation:
             print_ = wanted.fingerprint()
             claimed = store.last(stream)
             if claimed is not None and isinstance(claimed.event, KeyClaimed):
-                return self._streams.get(same_request(claimed.event, print_, key)), None
+                return Begun(self._streams.get(same_request(claimed.event, print_, key)))
             claim = KeyClaimed(sandbox_id=sandbox_id, fingerprint=print_)
             beside.append(self._streams.envelope(stream, 1, claim, cause, now))
         stream = name_stream(wanted.tenant_id, wanted.user_id, wanted.name)
@@ -88,11 +103,15 @@ class Creation:
         version = last.originator_version + 1 if last is not None else 1
         named = NameClaimed(name=wanted.name, sandbox_id=sandbox_id)
         beside.append(self._streams.envelope(stream, version, named, cause, now))
-        recorded = self._streams.begin(
-            sandbox_id, decide(self._command(sandbox_id, wanted), None, now), beside, cause, now
-        )
+        rows: list[RowWrite] = []
+        member = self._pool.pick(wanted.provider, wanted.template_id, wanted.limits, wanted.network)
+        if member is not None:
+            taking, rows = self._pool.members.taking(member, sandbox_id, cause, now)
+            beside.append(taking)
+        events = decide(self._command(sandbox_id, wanted), None, now)
+        recorded = self._streams.begin(sandbox_id, events, beside, cause, now, rows)
         self._step("create.intent")
-        return recorded.state, cause.after(recorded.envelopes[-1])
+        return Begun(recorded.state, cause.after(recorded.envelopes[-1]), member)
 
     def _require_stopped(self, holder_id: str, wanted: Wanted) -> None:
         """A claim stands until its sandbox is stopped; one whose time is up is stopped here."""

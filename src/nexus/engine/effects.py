@@ -82,13 +82,24 @@ class Effects:
         )
 
     # --- create --------------------------------------------------------------------------------------------------
-    def create(self, state: Sandbox, cause: Cause, env: Mapping[str, str], notes: tuple[str, ...] = ()) -> Sandbox:
-        """Make the resource and record `SandboxStarted`, or clean up and record `SandboxFailed`."""
+    def create(
+        self,
+        state: Sandbox,
+        cause: Cause,
+        env: Mapping[str, str],
+        notes: tuple[str, ...] = (),
+        adopt: Callable[[SandboxSpec], Observed | None] | None = None,
+    ) -> Sandbox:
+        """Make the resource and record `SandboxStarted`, or clean up and record `SandboxFailed`.
+
+        `adopt` gives the resource that was made before anybody asked, if there is one.
+        """
         attempt = self._attempt(state, Operation.CREATE)
         provider = self.provider(state)
         end = self.store.now() + timedelta(seconds=self._limits.create_deadline) + state.ttl
         try:
-            observed = self._patiently(lambda: provider.ensure(self.spec(state, 1, end, env)))
+            spec = self.spec(state, 1, end, env)
+            observed = (adopt and adopt(spec)) or self._patiently(lambda: provider.ensure(spec))
         except BaseException as error:
             self._creation_failed(state, provider, attempt, cause, error)
             raise

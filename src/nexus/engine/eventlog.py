@@ -1,4 +1,5 @@
-"""Reading the log itself, for those who may: every event belongs to a sandbox, and is seen by who may see that."""
+"""Reading the log itself, for those who may: an event that is about a sandbox is seen by who may see that, the others
+of the warm pool by operators."""
 
 from __future__ import annotations
 
@@ -9,6 +10,7 @@ from heapq import merge
 from nexus.domain.errors import InvalidInput, NotFound, SandboxNotFound
 from nexus.domain.events import BY_TOPIC, CommandRefused, Envelope, KeyClaimed, NameClaimed
 from nexus.domain.policies import Owner, authorize
+from nexus.domain.pool_events import POOL_EVENTS, PoolMemberTaken
 from nexus.domain.ports import EventStore
 from nexus.domain.refusals import as_told
 from nexus.domain.sandbox import sandbox_id_of, stream_id
@@ -29,7 +31,7 @@ class EventPage:
 
 def sandbox_of(envelope: Envelope) -> str | None:
     """Which sandbox an event is about; None for one that names no sandbox that this version can read."""
-    if isinstance(envelope.event, NameClaimed | KeyClaimed | CommandRefused):
+    if isinstance(envelope.event, NameClaimed | KeyClaimed | CommandRefused | PoolMemberTaken):
         return envelope.event.sandbox_id
     return sandbox_id_of(envelope.originator_id)
 
@@ -170,6 +172,8 @@ class EventLog:
         if isinstance(envelope.event, CommandRefused):
             return _refusal_told(principal, envelope, envelope.event)
         sandbox_id = sandbox_of(envelope)
+        if sandbox_id is None and isinstance(envelope.event, POOL_EVENTS):
+            return envelope if principal.is_admin else None
         owner = self._owner(sandbox_id) if sandbox_id is not None else None
         if sandbox_id is None or owner is None:
             return None

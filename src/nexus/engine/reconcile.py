@@ -17,6 +17,7 @@ from nexus.domain.provider import Observed, Provider, Ref
 from nexus.domain.sandbox import Sandbox
 from nexus.domain.values import SandboxState, system_principal
 from nexus.engine.effects import Effects
+from nexus.engine.pool import Pool
 from nexus.engine.recovery import Recovery, Report
 from nexus.engine.registry import Providers
 from nexus.engine.streams import Cause, Streams
@@ -31,6 +32,7 @@ class Reconciler:
         streams: Streams,
         effects: Effects,
         recovery: Recovery,
+        pool: Pool,
         queries: SandboxQueries,
         providers: Providers,
         limits: Limits,
@@ -38,6 +40,7 @@ class Reconciler:
         self._streams = streams
         self._effects = effects
         self._recovery = recovery
+        self._pool = pool
         self._queries = queries
         self._providers = providers
         self._limits = limits
@@ -55,6 +58,7 @@ class Reconciler:
             self._orphans(provider, report)
         for sandbox_id in self._queries.live():
             self._look_at(sandbox_id, report)
+        self._pool.reconcile(self._queries.providers(), report)
         return report
 
     # --- orphans -------------------------------------------------------------------------------------------------

@@ -35,6 +35,8 @@ class Report:
     lost: list[str] = field(default_factory=list)
     drifted: list[str] = field(default_factory=list)
     orphans: list[str] = field(default_factory=list)
+    pool: list[str] = field(default_factory=list)
+    """Members of the warm pool that were made or removed, in words."""
     problems: list[str] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, list[str]]:

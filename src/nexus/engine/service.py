@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
 from typing import Self, Unpack
 
@@ -22,16 +23,18 @@ from nexus.domain.errors import (
 )
 from nexus.domain.lifecycle import target
 from nexus.domain.policies import Limits, authorize, operation_deadline
+from nexus.domain.pool import PoolPlan
 from nexus.domain.ports import Clock, EventStore, Liveness
 from nexus.domain.provider import OutputSink, Template
 from nexus.domain.sandbox import Sandbox
 from nexus.domain.values import Action, Operation, Principal, SandboxState
 from nexus.engine.audit.journal import Journal
-from nexus.engine.creation import Creation, Wanted
+from nexus.engine.creation import Begun, Creation, Wanted
 from nexus.engine.effects import Effects, ref_of
 from nexus.engine.eventlog import EventLog
 from nexus.engine.executions import Execution, Executions
 from nexus.engine.history import History
+from nexus.engine.pool import Pool
 from nexus.engine.reconcile import Reconciler
 from nexus.engine.recovery import Recovery, Report
 from nexus.engine.refusals import Refusals
@@ -71,8 +74,12 @@ class Engine:
         template: Callable[[str | None], Template] | None = None,
         steps: Steps = no_steps,
         origin: Callable[[], str] | None = None,
+        pool: PoolPlan | None = None,
     ) -> None:
-        """`origin` says from where this engine's events come; by default from a Python program, this process."""
+        """`origin` says from where this engine's events come; by default from a Python program, this process.
+
+        `pool` says what this process keeps ready; what others do is taken by everybody.
+        """
         store.views.create(TABLES)
         self.store = store
         self.providers = providers
@@ -91,8 +98,11 @@ class Engine:
         self._executions = Executions(self.streams, self._effects, liveness, self.limits, steps)
         self.refusals = Refusals(self.streams, self.queries)
         self.recovery = Recovery(self.streams, self._effects, self._executions, self.queries, liveness, self.limits)
-        self._reconciler = Reconciler(self.streams, self._effects, self.recovery, self.queries, providers, self.limits)
-        self._creation = Creation(self.streams, self.recovery, liveness, self.limits, steps)
+        self.pool = Pool(self.streams, providers, liveness, clock, self.limits, template, pool, steps)
+        self._reconciler = Reconciler(
+            self.streams, self._effects, self.recovery, self.pool, self.queries, providers, self.limits
+        )
+        self._creation = Creation(self.streams, self.recovery, self.pool, liveness, self.limits, steps)
 
     # --- create --------------------------------------------------------------------------------------------------
     def create(
@@ -106,13 +116,14 @@ class Engine:
         with self.refusals.of(principal, "create", name) as cause:
             wanted = self._requests.sandbox(principal, name, **options)
             key = None if idempotency_key is None else validation.idempotency_key(idempotency_key)
-            state, mine = self._creation.begin(wanted, key, cause)
-        return self._created(wanted, state, mine)
+            begun = self._creation.begin(wanted, key, cause)
+        return self._created(wanted, begun)
 
-    def _created(self, wanted: Wanted, state: Sandbox, mine: Cause | None) -> SandboxView:
-        if mine is not None:
-            return view_of(self._effects.create(state, mine, wanted.env, wanted.notes))
-        state = self._settled_operation(state, Operation.CREATE)
+    def _created(self, wanted: Wanted, begun: Begun) -> SandboxView:
+        if (mine := begun.cause) is not None:
+            adopt = None if begun.member is None else partial(self.pool.adopt, begun.member, mine)
+            return view_of(self._effects.create(begun.state, mine, wanted.env, wanted.notes, adopt))
+        state = self._settled_operation(begun.state, Operation.CREATE)
         if state.state is SandboxState.STOPPED and state.started_at is None:
             raise OperationFailed(
                 f"Sandbox {state.sandbox_id} could not be created: {state.last_error}", sandbox_id=state.sandbox_id
@@ -125,13 +136,13 @@ class Engine:
             with self.refusals.of(principal, "create", name) as cause:
                 wanted = self._requests.sandbox(principal, name, **options)
                 try:
-                    state, mine = self._creation.begin(wanted, None, cause)
+                    begun = self._creation.begin(wanted, None, cause)
                 except NameTaken as taken:
                     state = self._settled_operation(self.streams.get(taken.details["sandbox_id"]), Operation.CREATE)
                     if state.state is not SandboxState.STOPPED:
                         return view_of(state)
                     continue
-            return self._created(wanted, state, mine)
+            return self._created(wanted, begun)
 
     # --- run -----------------------------------------------------------------------------------------------------
     def run(

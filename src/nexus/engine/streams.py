@@ -20,7 +20,7 @@ from nexus.domain.errors import ConcurrentModification, SandboxNotFound, StreamC
 from nexus.domain.events import Envelope, Event
 from nexus.domain.origin import checked
 from nexus.domain.policies import Owner
-from nexus.domain.ports import Clock, EventStore, Snapshot
+from nexus.domain.ports import Clock, EventStore, RowWrite, Snapshot
 from nexus.domain.sandbox import Sandbox, fold, stream_id
 from nexus.domain.values import Principal
 from nexus.projections import inline
@@ -119,14 +119,20 @@ class Streams:
         raise ConcurrentModification(sandbox_id=sandbox_id)
 
     def begin(
-        self, sandbox_id: str, events: Sequence[Event], beside: Iterable[Envelope], cause: Cause, now: datetime
+        self,
+        sandbox_id: str,
+        events: Sequence[Event],
+        beside: Iterable[Envelope],
+        cause: Cause,
+        now: datetime,
+        rows: Sequence[RowWrite] = (),
     ) -> Recorded:
-        """Append a sandbox's first events together with envelopes of other streams (its name, its key)."""
+        """Append a sandbox's first events together with envelopes of other streams (its name, its key), and rows."""
         own = self._envelopes(stream_id(sandbox_id), 0, events, cause, now, cause.principal.tenant_id)
         state = fold(None, own)
         if state is None:
             raise ValueError("a sandbox begins with an event")
-        placed = self.store.append([*own, *beside], rows=inline.rows(state))
+        placed = self.store.append([*own, *beside], rows=[*inline.rows(state), *rows])
         self._remember(state)
         return Recorded(state, tuple(placed[: len(own)]))
 

@@ -94,4 +94,5 @@ def open_engine(
         template=settings.template,
         steps=steps or no_steps,
         origin=ProcessOrigin(door),
+        pool=settings.pool,
     )

@@ -25,6 +25,7 @@ from nexus.projections.projector import catch_up
 
 _log = logging.getLogger("nexus.worker")
 
+_POOL_SECONDS: Final = 5.0
 _EARLY: Final = 0.9
 """A shared round counts as done for this part of its period, so that no worker's clock makes it come late."""
 
@@ -35,6 +36,7 @@ class Schedule:
 
     sweep: float = 10.0
     reconcile: float = 60.0
+    pool: float = _POOL_SECONDS
     width: int = 4
 
 
@@ -73,13 +75,23 @@ class Worker:
         self._chores = (
             Chore("sweep", self._schedule.sweep, self.sweep),
             Chore("reconcile", self._schedule.reconcile, self._reconcile, shared=True),
+            *self._of_the_pool(),
             Chore("seal", self._schedule.sweep, Sealer(engine.store).catch_up),
             *chores,
         )
 
+    def _of_the_pool(self) -> list[Chore]:
+        """Who has no pool of its own to keep must not take the turn of those who have."""
+        if self._engine.pool.plan is None:
+            return []
+        return [Chore("pool", self._schedule.pool, self._tend, shared=True)]
+
     def run_once(self) -> Report:
-        """One sweep, one reconcile, the read models and the audit seals at the end of the log."""
-        report = self._reconcile()
+        """One sweep, one reconcile, the warm pool, the read models and the audit seals at the end of the log."""
+        report = self._engine.reconcile(system_principal("worker"))
+        if self._engine.pool.plan is not None:
+            self._engine.pool.tend(report)
+        self._tell(report)
         Sealer(self._engine.store).catch_up()
         for projection in self._following:
             catch_up(self._engine.store, projection)
@@ -135,6 +147,11 @@ class Worker:
         self._tell(report)
         return report
 
+    def _tend(self) -> Report:
+        report = self._engine.pool.tend(stop=self._stop.is_set)
+        self._tell(report)
+        return report
+
     def _tell(self, report: Report) -> None:
         if self._on_report is not None:
             with self._telling:
@@ -165,23 +182,33 @@ class Worker:
 
 
 class Background:
-    """A worker in a daemon thread of this process: the facade's automatic clean-up."""
+    """A worker in daemon threads of this process: the facade's automatic clean-up, and its warm pool."""
 
     def __init__(self, engine: Engine, sweep_seconds: float) -> None:
         self._engine = engine
         self._seconds = sweep_seconds
         self._stop = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._lack = threading.Event()
+        self._threads: dict[str, threading.Thread] = {}
         self._lock = threading.Lock()
 
     def start(self) -> None:
-        """Begin, once."""
-        with self._lock:
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="nexus-sweep", daemon=True)
-                self._thread.start()
+        """Begin to clean up, once."""
+        self._begin("sweep", self._sweep)
 
-    def _run(self) -> None:
+    def keep_pool(self) -> None:
+        """Begin to keep the engine's warm pool, if it has one to keep; later calls say that something was taken."""
+        if self._engine.pool.plan is not None:
+            self._lack.set()
+            self._begin("pool", self._fill)
+
+    def _begin(self, name: str, act: Callable[[], None]) -> None:
+        with self._lock:
+            if name not in self._threads and not self._stop.is_set():
+                self._threads[name] = threading.Thread(target=act, name=f"nexus-{name}", daemon=True)
+                self._threads[name].start()
+
+    def _sweep(self) -> None:
         while not self._stop.is_set():
             try:
                 self._engine.reconcile(system_principal("worker"))
@@ -189,9 +216,21 @@ class Background:
                 _log.warning("clean-up failed: %s", error.message)
             self._stop.wait(self._seconds)
 
+    def _fill(self) -> None:
+        while not self._stop.is_set():
+            self._lack.clear()
+            try:
+                report = self._engine.pool.tend(stop=self._stop.is_set)
+                for problem in report.problems:
+                    _log.warning("%s", problem)
+            except NexusError as error:
+                _log.warning("the warm pool could not be filled: %s", error.message)
+            self._lack.wait(_POOL_SECONDS)
+
     def stop(self) -> None:
         """Let the round in progress end, at most half a minute."""
         self._stop.set()
+        self._lack.set()
         with self._lock:
-            if self._thread is not None:
-                self._thread.join(timeout=30)
+            for thread in self._threads.values():
+                thread.join(timeout=30)

@@ -1,6 +1,6 @@
 """Read models that are written in the append's own transaction: a list right after a create is right by construction.
 
-Each is a pure function of a sandbox's folded state, so a replay writes what the live append wrote. Standard library
+Each is a pure function of an aggregate's folded state, so a replay writes what the live append wrote. Standard library
 only.
 """
 
@@ -13,22 +13,25 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol
 
 from nexus.domain.ports import RowWrite, Scalar, Table
 from nexus.domain.values import SandboxState, to_text
-from nexus.projections.tables import DUE, SANDBOX_LABELS, SANDBOXES
+from nexus.projections.tables import DUE, POOL_MEMBERS, SANDBOX_LABELS, SANDBOXES
 
 if TYPE_CHECKING:
+    from nexus.domain.pool import Member
     from nexus.domain.sandbox import Sandbox
 
 
 class InlineProjection(Protocol):
-    """A read model of sandboxes that is a function of their state alone."""
+    """A read model of one kind of aggregate that is a function of its state alone."""
 
     name: ClassVar[str]
+    aggregate: ClassVar[str]
+    """A key of `nexus.projections.aggregates.AGGREGATES`."""
     version: ClassVar[int]
     """Goes up with every change of its tables or of what it writes: the store then rebuilds it."""
     tables: ClassVar[tuple[Table, ...]]
 
-    def rows(self, state: Sandbox, before: int = 0) -> list[RowWrite]:
-        """What this model holds about the sandbox, but for what it held already at version `before`."""
+    def rows(self, state: Any, before: int = 0) -> list[RowWrite]:
+        """What this model holds about the aggregate, but for what it held already at version `before`."""
         ...
 
 
@@ -43,6 +46,7 @@ class Sandboxes:
     """What `list` and `status` show."""
 
     name: ClassVar[str] = "sandboxes"
+    aggregate: ClassVar[str] = "sandbox"
     version: ClassVar[int] = 1
     tables: ClassVar[tuple[Table, ...]] = (SANDBOXES, SANDBOX_LABELS)
 
@@ -112,6 +116,7 @@ class Due:
     """What has to be looked at, and when: the index of expiry, take-over and reconcile."""
 
     name: ClassVar[str] = "due"
+    aggregate: ClassVar[str] = "sandbox"
     version: ClassVar[int] = 1
     tables: ClassVar[tuple[Table, ...]] = (DUE,)
 
@@ -127,9 +132,47 @@ class Due:
         return [RowWrite(DUE.name, key, values, newer="version")]
 
 
-INLINE: Final[tuple[InlineProjection, ...]] = (Sandboxes(), Due())
+class PoolMembers:
+    """Members of the warm pool that are, or may be, resources of it; those that became sandboxes are found there."""
+
+    name: ClassVar[str] = "pool"
+    aggregate: ClassVar[str] = "pool member"
+    version: ClassVar[int] = 1
+    tables: ClassVar[tuple[Table, ...]] = (POOL_MEMBERS,)
+
+    def rows(self, member: Member, before: int = 0) -> list[RowWrite]:
+        key = {"member_id": member.member_id}
+        if not member.occupies:
+            return [RowWrite(POOL_MEMBERS.name, key, None)]
+        values: dict[str, Scalar] = {
+            "version": member.version,
+            "status": member.state.value,
+            "provider": member.provider,
+            "place": member.place,
+            "template": member.template,
+            "slot": member.slot,
+            "kind": member.kind,
+            "requested_at": to_text(member.requested_at),
+            "ready_at": _text(member.ready_at),
+            "expires_at": to_text(member.expires_at),
+            "deadline": to_text(member.deadline),
+            "holder": member.holder,
+            "reason": None if member.reason is None else member.reason.value,
+            "detail": member.detail,
+        }
+        return [RowWrite(POOL_MEMBERS.name, key, values, newer="version")]
+
+
+_OF_SANDBOXES: Final = (Sandboxes(), Due())
+_OF_MEMBERS: Final = (PoolMembers(),)
+INLINE: Final[tuple[InlineProjection, ...]] = (*_OF_SANDBOXES, *_OF_MEMBERS)
 
 
 def rows(state: Sandbox, before: int = 0) -> list[RowWrite]:
-    """The rows that belong into the append which leads from version `before` to this state."""
-    return [row for projection in INLINE for row in projection.rows(state, before)]
+    """The rows that belong into the append which leads a sandbox from version `before` to this state."""
+    return [row for projection in _OF_SANDBOXES for row in projection.rows(state, before)]
+
+
+def member_rows(member: Member, before: int = 0) -> list[RowWrite]:
+    """The same for a member of the warm pool."""
+    return [row for projection in _OF_MEMBERS for row in projection.rows(member, before)]

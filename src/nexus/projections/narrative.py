@@ -7,7 +7,8 @@ from datetime import datetime
 from typing import Any, Final
 
 from nexus.domain import events as ev
-from nexus.domain.values import StopReason
+from nexus.domain import pool_events as pe
+from nexus.domain.values import RetireReason, StopReason
 
 _REASONS: Final = {
     StopReason.USER: "somebody asked for it",
@@ -15,6 +16,17 @@ _REASONS: Final = {
     StopReason.FAILED: "it could not be brought up",
     StopReason.LOST: "its resource was gone",
     StopReason.ORPHANED: "whoever was creating it was gone",
+}
+_RETIRED: Final = {
+    RetireReason.FAILED: "it could not be made",
+    RetireReason.ABANDONED: "whoever was making it is gone",
+    RetireReason.EXPIRED: "nobody took it in time",
+    RetireReason.OUTDATED: "its template makes other resources now",
+    RetireReason.SURPLUS: "the pool became smaller",
+    RetireReason.LOST: "its resource is gone",
+    RetireReason.UNFIT: "it could not become the sandbox that had taken it",
+    RetireReason.STRANDED: "the sandbox that had taken it ended before",
+    RetireReason.DRAINED: "an operator emptied the pool",
 }
 
 
@@ -81,6 +93,11 @@ def _refused(e: ev.CommandRefused) -> str:
     return f"was refused to {e.command.replace('_', ' ')}{about}: {e.message}{truth} ({e.error})"
 
 
+def _retired(e: pe.PoolMemberRetired) -> str:
+    detail = f" ({e.detail})" if e.detail else ""
+    return f"the pool member is to be removed: {_RETIRED[e.reason]}{detail}"
+
+
 _SENTENCES: Final[dict[type[ev.Event], Callable[[Any], str]]] = {
     ev.SandboxRequested: _requested,
     ev.SandboxStarted: lambda e: f"it came up; it lives until {at(e.expires_at)}",
@@ -104,5 +121,11 @@ _SENTENCES: Final[dict[type[ev.Event], Callable[[Any], str]]] = {
     ev.NameClaimed: lambda e: f"the name '{e.name}' now means {e.sandbox_id}",
     ev.KeyClaimed: lambda e: f"an idempotency key now means {e.sandbox_id}",
     ev.CommandRefused: _refused,
+    pe.PoolMemberRequested: lambda e: f"asked for pool member {e.member_id} of template {e.template} on {e.provider}",
+    pe.PoolMemberReady: lambda e: "the pool member is there and waits for a sandbox",
+    pe.PoolMemberTaken: lambda e: f"the pool member becomes {e.sandbox_id}",
+    pe.PoolMemberRetired: _retired,
+    pe.PoolMemberRemoved: lambda e: "the pool member is removed",
+    pe.PoolSlotClaimed: lambda e: f"a slot of the pool now belongs to {e.member_id}",
     ev.Unread: lambda e: f"cannot be read by this version: {e.reason}",
 }

@@ -9,12 +9,11 @@ from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from typing import Final, Protocol, cast
+from typing import Any, Final, Protocol, cast
 
 from nexus.domain.events import Envelope, Unread
 from nexus.domain.ports import EventStore, RowWrite, Scalar
-from nexus.domain.sandbox import Sandbox, fold, sandbox_id_of
-from nexus.domain.values import SandboxState
+from nexus.projections.aggregates import AGGREGATES
 from nexus.projections.catalog import FollowingProjection, Projection, is_following
 from nexus.projections.inline import InlineProjection
 from nexus.projections.tables import QUARANTINE
@@ -102,26 +101,27 @@ class _Applied:
 
 
 class _Folded:
-    """State by state: a page writes each sandbox that it touches once, as it is at the page's end."""
+    """State by state: a page writes each aggregate that it touches once, as it is at the page's end."""
 
     def __init__(self, projection: InlineProjection, store: EventStore, poisoned: dict[str, Poison]) -> None:
         self._projection = projection
+        self._aggregate = AGGREGATES[projection.aggregate]
         self._store = store
-        self._states: OrderedDict[str, Sandbox] = OrderedDict()
+        self._states: OrderedDict[str, Any] = OrderedDict()
         self.poisoned = poisoned
 
     def rows(self, page: Sequence[Envelope]) -> list[RowWrite]:
         touched: dict[str, int] = {}
         for envelope in page:
             stream = envelope.originator_id
-            if sandbox_id_of(stream) is None or stream in self.poisoned:
+            if not self._aggregate.owns(stream) or stream in self.poisoned:
                 continue
             try:
                 if isinstance(envelope.event, Unread):
                     raise _Unreadable
                 state = self._before(envelope)
                 touched.setdefault(stream, state.version if state is not None else 0)
-                after = fold(state, [envelope])
+                after = self._aggregate.fold(state, [envelope])
                 if after is not None:
                     self._states[stream] = after
             except Exception as error:  # noqa: BLE001 - see above
@@ -138,7 +138,7 @@ class _Folded:
         self._forget(touched)
         return rows
 
-    def _before(self, envelope: Envelope) -> Sandbox | None:
+    def _before(self, envelope: Envelope) -> Any:
         stream, version = envelope.originator_id, envelope.originator_version - 1
         if stream not in self._states and version > 0:
             self._states.update(self._loaded(stream, version))
@@ -147,15 +147,15 @@ class _Folded:
             raise ValueError(f"version {version} is missing")
         return state
 
-    def _loaded(self, stream: str, version: int) -> dict[str, Sandbox]:
-        state = fold(None, self._store.history(stream, upto=version)) if version else None
+    def _loaded(self, stream: str, version: int) -> dict[str, Any]:
+        state = self._aggregate.fold(None, self._store.history(stream, upto=version)) if version else None
         return {stream: state} if state is not None else {}
 
     def _forget(self, touched: Iterable[str]) -> None:
         for stream in touched:
             state = self._states.get(stream)
             if state is not None:
-                if state.state is SandboxState.STOPPED:
+                if self._aggregate.is_over(state):
                     del self._states[stream]
                 else:
                     self._states.move_to_end(stream)

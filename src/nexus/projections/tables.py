@@ -73,6 +73,29 @@ DUE: Final = Table(
 )
 """One row for every sandbox that is not stopped, so it is the list of the living, too."""
 
+POOL_MEMBERS: Final = Table(
+    "pool_members",
+    {
+        "member_id": "text",
+        "version": "integer",
+        "status": "text",
+        "provider": "text",
+        "place": "text",
+        "template": "text",
+        "slot": "integer",
+        "kind": "text",
+        "requested_at": "text",
+        "ready_at": "text",
+        "expires_at": "text",
+        "deadline": "text",
+        "holder": "text",
+        "reason": "text",
+        "detail": "text",
+    },
+    key=("member_id",),
+)
+"""One row for every resource that the warm pool has or may have: a few, so no index."""
+
 EXECUTIONS: Final = Table(
     "executions",
     {
@@ -140,5 +163,5 @@ SEAL_HEADS: Final = Table(
 )
 """The head of the chain of seals after each sealed page, and how many events it holds."""
 
-TABLES: Final = (SANDBOXES, SANDBOX_LABELS, DUE, EXECUTIONS, QUARANTINE, SKIPPED, SEALS, SEAL_HEADS)
+TABLES: Final = (SANDBOXES, SANDBOX_LABELS, DUE, POOL_MEMBERS, EXECUTIONS, QUARANTINE, SKIPPED, SEALS, SEAL_HEADS)
 """All of them, for a store to make when it makes its own."""

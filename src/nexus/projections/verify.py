@@ -14,7 +14,7 @@ from typing import Any, Final, cast
 
 from nexus.domain.errors import StoreError, UnreadableEvent
 from nexus.domain.ports import EventStore, Row, RowWrite, Scalar, Table
-from nexus.domain.sandbox import fold, stream_id
+from nexus.projections.aggregates import AGGREGATES
 from nexus.projections.catalog import Projection, is_following, key
 from nexus.projections.follower import Follower
 from nexus.projections.inline import InlineProjection
@@ -138,11 +138,12 @@ def _suspects(store: EventStore, table: Table, aside: str) -> list[dict[str, Sca
 def _judged_by_stream(
     store: EventStore, projection: InlineProjection, table: Table, where: Mapping[str, Scalar]
 ) -> Difference | None:
-    """An inline row is right when it is what the sandbox's stream folds to, before and after it was read."""
-    stream = stream_id(str(where["sandbox_id"]))
+    """An inline row is right when it is what the aggregate's stream folds to, before and after it was read."""
+    aggregate = AGGREGATES[projection.aggregate]
+    stream = aggregate.stream(str(where[aggregate.key]))
     for _ in range(_LOOKS):
         try:
-            before = fold(None, store.history(stream))
+            before = aggregate.fold(None, store.history(stream))
             row = _row(store, table, table.name, where)
             last = store.last(stream)
         except (UnreadableEvent, ValueError, KeyError):

@@ -8,6 +8,7 @@ from nexus.testing.behaviour import Behaviour, FakeRun, Outcome, RunStopped, ech
 from nexus.testing.clock import CloudClock, SystemClock, VirtualClock
 from nexus.testing.cloud import FakeCloud
 from nexus.testing.fake import FakeProvider
+from nexus.testing.fake_pool import FakePoolProvider
 from nexus.testing.records import CallRecord, ExecutionRecord, FakeResource, Fault
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "CloudClock",
     "ExecutionRecord",
     "FakeCloud",
+    "FakePoolProvider",
     "FakeProvider",
     "FakeResource",
     "FakeRun",

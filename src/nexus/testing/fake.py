@@ -211,7 +211,7 @@ class FakeProvider(Calls):
                 [
                     self._observed(r)
                     for r in self.cloud.resources()
-                    if r.installation == installation and self._listed(r)
+                    if r.installation == installation and r.sandbox_id and self._listed(r)
                 ]
             )
 

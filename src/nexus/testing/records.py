@@ -72,6 +72,8 @@ class FakeResource:
     template: str = "default"
     env: dict[str, str] = field(default_factory=dict)
     labels: dict[str, str] = field(default_factory=dict)
+    member_id: str = ""
+    """Of the warm pool as whose member it was made; it has no `sandbox_id` until it is taken."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,8 @@ def test_reconcile_says_what_it_did(nexus: Console) -> None:
     nexus.provider.cloud.vanish(lost)
     told = nexus.ok("reconcile", "--json").json
     assert told == {
-        "expired": [], "taken_over": [], "runs_lost": [], "lost": [lost], "drifted": [], "orphans": [], "problems": [],
+        "expired": [], "taken_over": [], "runs_lost": [], "lost": [lost], "drifted": [], "orphans": [], "pool": [],
+        "problems": [],
     }  # fmt: skip
     assert nexus.ok("sandbox", "list", "--quiet").text.split() == [kept]
 
@@ -92,7 +93,7 @@ def test_a_workers_interval_is_checked(nexus: Console, wrong: str) -> None:
 
 
 # --- projections -----------------------------------------------------------------------------------------------------
-NAMES = ["sandboxes", "due", "executions"]
+NAMES = ["sandboxes", "due", "pool", "executions"]
 
 
 def test_projections_status(nexus: Console) -> None:

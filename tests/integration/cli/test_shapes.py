@@ -35,7 +35,7 @@ ENTRY = (
     "correlation_id causation_id sentence data"
 )
 USAGE = "sandboxes active_seconds paused_seconds runs succeeded failed timed_out lost running cost unpriced"
-REPORT = "expired taken_over runs_lost lost drifted orphans problems"
+REPORT = "expired taken_over runs_lost lost drifted orphans pool problems"
 
 COMMANDS: dict[str, str] = {
     "sandbox create other": SANDBOX,
@@ -71,8 +71,10 @@ COMMANDS: dict[str, str] = {
     "projections rebuild due": "rebuilt",
     "projections verify": "verified",
     "providers": "providers",
+    "pool status": "provider templates members",
+    "pool drain": "pool problems",
     "template list": "templates",
-    "template show default": "name image python template_id gpu limits env_names",
+    "template show default": "name image python template_id gpu pool limits env_names",
     "config show": "file settings templates prices",
     "usage": "by since until usage total unreadable",
 }
@@ -87,7 +89,7 @@ INSIDE: dict[str, str] = {
     "projections rebuild due": "name version position events quarantined",
     "projections verify": "name equal position rows quarantined difference",
     "providers": "name configured reason hint capabilities",
-    "template list": "name image python template_id gpu limits env_names",
+    "template list": "name image python template_id gpu pool limits env_names",
 }
 
 ELSEWHERE = {
@@ -102,6 +104,7 @@ ELSEWHERE = {
     "projections quarantine",
     "projections retry",
     "projections skip",
+    "pool fill",
 }
 """What they print has a test of its own."""
 

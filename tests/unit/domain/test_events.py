@@ -13,9 +13,10 @@ from pydantic import ValidationError
 
 from nexus.domain import commands as cmd
 from nexus.domain import events as ev
+from nexus.domain import pool_events
 from nexus.domain.decisions import MAX_SAID, decide
 from nexus.domain.errors import UnreadableEvent
-from nexus.domain.values import Operation, StopReason
+from nexus.domain.values import Operation, RetireReason, StopReason
 from tests.unit.domain import story
 
 JSON = st.recursive(
@@ -42,6 +43,7 @@ BY_ANNOTATION: dict[str, st.SearchStrategy[Any]] = {
     "Json": st.dictionaries(TEXT, JSON, max_size=3),
     "Operation": st.sampled_from(Operation),
     "StopReason": st.sampled_from(StopReason),
+    "RetireReason": st.sampled_from(RetireReason),
 }
 
 
@@ -76,7 +78,8 @@ def test_topics_are_unique_and_every_event_has_one() -> None:
     assert len(ev.BY_TOPIC) == len(ev.EVENT_TYPES)
     for topic, kind in ev.BY_TOPIC.items():
         assert topic == kind.TOPIC
-    stored = {kind for kind in vars(ev).values() if isinstance(kind, type) and issubclass(kind, ev.Event)}
+    named = [*vars(ev).values(), *vars(pool_events).values()]
+    stored = {kind for kind in named if isinstance(kind, type) and issubclass(kind, ev.Event)}
     stored = {kind for kind in stored if "TOPIC" in vars(kind)}
     assert stored - {ev.Unread} == set(ev.EVENT_TYPES), "an event is missing in EVENT_TYPES"
 

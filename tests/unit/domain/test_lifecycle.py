@@ -8,6 +8,7 @@ from transitions import Machine
 from nexus.domain import events as ev
 from nexus.domain.errors import IllegalTransition
 from nexus.domain.lifecycle import EDGES, MACHINE, TABLE, allowed, target
+from nexus.domain.pool_events import POOL_EVENTS
 from nexus.domain.sandbox import APPLY
 from nexus.domain.values import Operation, SandboxState
 from tests.unit.domain import story
@@ -37,7 +38,7 @@ BESIDE_THE_STATE = {
 }
 """Events that say something about a sandbox and leave its state as it is."""
 
-OF_OTHER_STREAMS: set[type[ev.Event]] = {ev.NameClaimed, ev.KeyClaimed, ev.CommandRefused}
+OF_OTHER_STREAMS: set[type[ev.Event]] = {ev.NameClaimed, ev.KeyClaimed, ev.CommandRefused, *POOL_EVENTS}
 
 IN_STATE = {
     SandboxState.CREATING: story.given(story.requested()),

@@ -9,11 +9,13 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from nexus.domain import events as ev
+from nexus.domain import pool
 from nexus.domain.ports import EventStore
 from nexus.domain.sandbox import Sandbox, fold, stream_id
 from nexus.domain.values import Principal
 from nexus.projections import inline
 from nexus.testing.store_contract.base import everything, positions_of
+from tests.unit.domain import pool_story
 from tests.unit.domain.story import START, requested
 
 ADA, BOB = Principal("ada"), Principal("bob")
@@ -58,6 +60,19 @@ class Fleet:
         self.store.append(envelopes, rows=inline.rows(state, before))
         self.states[sandbox_id] = state
         return state
+
+    def member(self, *more: ev.Event, **fields: Any) -> str:
+        """A member of the warm pool that was requested, and what else happened to it; returns its id."""
+        member_id = f"pm_{uuid.uuid4().hex}"
+        first = pool_story.requested().model_copy(update={"member_id": member_id, **fields})
+        envelopes = self.envelopes(pool.stream_id(member_id), 0, [first, *more])
+        member = None
+        for envelope in envelopes:
+            before = 0 if member is None else member.version
+            member = pool.fold(member, [envelope])
+            assert member is not None
+            self.store.append([envelope], rows=inline.member_rows(member, before))
+        return member_id
 
     def tell_strangely(self, stream: str, version: int, event: ev.Event) -> None:
         """Append an event that no state can be folded from, as another version of the program would."""

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from nexus.domain import events as ev
+from nexus.domain import pool_events as pe
 from nexus.domain.errors import SchemaMismatch
 from nexus.domain.ports import EventStore, RowWrite, Scalar
 from nexus.domain.sandbox import stream_id
@@ -23,6 +24,7 @@ from nexus.projections.queries import SandboxQueries
 from nexus.projections.rebuild import RebuildInProgress, rebuild
 from nexus.testing.store_contract.base import OpenStore
 from nexus.testing.store_contract.reading import FromTheFuture
+from tests.unit.domain import pool_story
 from tests.unit.domain.story import run_finished, run_started, started, stop_requested, stopped
 from tests.unit.projections.fleet import ADA, Fleet
 
@@ -49,6 +51,10 @@ def lived(fleet: Fleet) -> Fleet:
         if number % 4 > 2:
             fleet.tell(sandbox_id, stop_requested(), stopped())
             fleet.tell(sandbox_id, ev.DriftObserved(kind="orphan", detail="found later"))
+    for slot in range(4):
+        told = (pool_story.ready(), pool_story.retired(), pe.PoolMemberRemoved())[:slot]
+        fleet.member(*told, slot=slot)
+    fleet.member(pool_story.ready(), pe.PoolMemberTaken(sandbox_id=sandbox_id))
     Projector(fleet.store).catch_up()
     return fleet
 
@@ -98,17 +104,18 @@ def test_what_is_appended_between_the_last_page_and_the_swap_is_there(lived: Fle
     def append(_position: int) -> None:
         sandbox_id = lived.create("late", labels={"late": "yes"})
         lived.tell(sandbox_id, started(), run_started(f"ex_{sandbox_id}"))
-        late.append(sandbox_id)
+        late.extend((sandbox_id, lived.member(pool_story.ready())))
 
     rebuilt = rebuild(lived.store, named(name), append)
-    assert len(late) == 1
+    assert len(late) == 2
     assert rebuilt.position == lived.store.head()
     assert rebuilt.events < len(lived.positions())
     verdict = Projector(lived.store).verify(name)
     assert verdict.is_equal, str(verdict.difference)
     (table, *_) = named(name).tables
-    found = lived.store.views.query(f"SELECT sandbox_id FROM {table.name} WHERE sandbox_id = :id", {"id": late[0]})
-    assert found == [{"sandbox_id": late[0]}]
+    column, wanted = ("member_id", late[1]) if "member_id" in table.columns else ("sandbox_id", late[0])
+    found = lived.store.views.query(f"SELECT {column} FROM {table.name} WHERE {column} = :id", {"id": wanted})
+    assert found == [{column: wanted}]
 
 
 def test_rebuilds_under_load_lose_nothing(store: EventStore, reopen: OpenStore) -> None:
@@ -332,6 +339,7 @@ def test_what_changes_meanwhile_is_no_difference(lived: Fleet, monkeypatch: pyte
         lived.tell(sandbox_id, run_started(run), ev.DriftObserved(kind="restarted", detail="", incarnation=run))
         Projector(store).catch_up()
         lived.tell(sandbox_id, run_finished(run))
+        lived.member(pool_story.ready())
         Projector(store).catch_up()
 
     suspects, row, looks = verifying._suspects, verifying._row, iter(range(3))

@@ -11,19 +11,19 @@ of one provider's own ways do not belong in here.
 
 import pytest
 
-pytest.register_assert_rewrite(
-    *(f"{__name__}.{part}" for part in ("base", "files", "lifecycle", "pausing", "running", "stopping", "threads"))
-)
+_PARTS = ("base", "files", "lifecycle", "pausing", "pooling", "running", "stopping", "threads")
+pytest.register_assert_rewrite(*(f"{__name__}.{part}" for part in _PARTS))
 
 from nexus.testing.provider_contract.base import ContractBase  # noqa: E402 - after assertions are made to speak
 from nexus.testing.provider_contract.files import FileContract  # noqa: E402
 from nexus.testing.provider_contract.lifecycle import LifecycleContract  # noqa: E402
 from nexus.testing.provider_contract.pausing import PauseContract  # noqa: E402
+from nexus.testing.provider_contract.pooling import WarmPoolContract  # noqa: E402
 from nexus.testing.provider_contract.running import RunContract  # noqa: E402
 from nexus.testing.provider_contract.stopping import StopContract  # noqa: E402
 from nexus.testing.provider_contract.threads import ThreadContract  # noqa: E402
 
-__all__ = ["ContractBase", "ProviderContract"]
+__all__ = ["ContractBase", "ProviderContract", "WarmPoolContract"]
 
 
 class ProviderContract(LifecycleContract, RunContract, StopContract, PauseContract, FileContract, ThreadContract):

@@ -229,6 +229,7 @@ class AgentInside:
         """Set an agent up that is up already; False when somebody else did so before."""
         link = AgentLink(self._stream())
         try:
+            self._greet(link)
             mine = not link.setup(env, expires_at)
         except BaseException:
             link.close()

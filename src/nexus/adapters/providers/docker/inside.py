@@ -50,9 +50,9 @@ class Inside(Protocol):
 
 
 def _sandbox_id(seen: Seen) -> str:
-    """A member of the warm pool has no sandbox yet: its container's id makes one that no sandbox has."""
-    if seen.owner is not None and seen.owner.sandbox_id:
-        return seen.owner.sandbox_id
+    """A member of the warm pool has no sandbox yet: its own id stands for one. No sandbox has the last kind."""
+    if seen.owner is not None and (seen.owner.sandbox_id or seen.owner.member_id):
+        return seen.owner.sandbox_id or seen.owner.member_id
     return f"sb_{seen.container_id[:32]}"
 
 

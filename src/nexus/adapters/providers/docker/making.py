@@ -22,7 +22,13 @@ from nexus.adapters.providers.docker.container import PROGRAM, Blueprint, create
 from nexus.adapters.providers.docker.containers import Containers, ImageMissing, NameInUse, PlaceMissing, Seen
 from nexus.adapters.providers.docker.engine import Engine
 from nexus.adapters.providers.docker.images import image_facts, image_missing, image_of
-from nexus.domain.errors import ProviderError, ProviderGone, ProviderInvalidRequest, ProviderUnavailable
+from nexus.domain.errors import (
+    ProviderError,
+    ProviderGone,
+    ProviderInvalidRequest,
+    ProviderUnavailable,
+    ProviderUnsupported,
+)
 from nexus.domain.provider import SandboxSpec
 
 PATIENCE_SECONDS: Final = 30.0
@@ -135,15 +141,43 @@ class Maker:
     def make(self, spec: SandboxSpec, set_up: Callable[[Seen], None]) -> Seen:
         """A usable container for the spec: made, or adopted by its name. `set_up` is called on what runs."""
         name = naming.container_name(spec.installation, spec.sandbox_id, spec.generation)
-        more = {
+        labels = {
             naming.LABEL_SANDBOX: spec.sandbox_id,
             naming.LABEL_GENERATION: str(spec.generation),
             naming.LABEL_SECRETS: str(len({**spec.template.env, **spec.env})),
         }
+        folder = naming.folder_name(spec.installation, spec.sandbox_id)
+        return self._make(name, spec, lambda: self.plan(spec, folder), labels, set_up)
+
+    def make_member(
+        self, spec: SandboxSpec, name: str, member_id: str, lifetime: timedelta, set_up: Callable[[Seen], None]
+    ) -> Seen:
+        """The same for a member of the warm pool, which ends by itself after `lifetime` if it is not set up.
+
+        Raises ProviderUnsupported for an image without Python.
+        """
+        folder = naming.folder_name(spec.installation, member_id)
+
+        def plan() -> Plan:
+            planned = self.plan(spec, folder, lifetime)
+            if not planned.blueprint.has_agent:
+                raise ProviderUnsupported("An image without Python cannot be kept warm: there is no agent to wait")
+            return planned
+
+        return self._make(name, spec, plan, {naming.LABEL_MEMBER: member_id}, set_up)
+
+    def _make(
+        self,
+        name: str,
+        spec: SandboxSpec,
+        planned: Callable[[], Plan],
+        labels: Mapping[str, str],
+        set_up: Callable[[Seen], None],
+    ) -> Seen:
         begin, pause = time.monotonic(), 0.005
         while time.monotonic() - begin < PATIENCE_SECONDS:
-            plan = self.plan(spec, naming.folder_name(spec.installation, spec.sandbox_id))
-            made = self.start_new(name, replace(plan, labels={**plan.labels, **more}))
+            plan = planned()
+            made = self.start_new(name, replace(plan, labels={**plan.labels, **labels}))
             seen = self._containers.look(made or name)
             if seen is not None and self._finish(seen, spec.installation, made, set_up):
                 return seen

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import hashlib
 import re
-import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 LABEL_INSTALLATION = "nexus.installation"
 LABEL_SANDBOX = "nexus.sandbox"
 LABEL_GENERATION = "nexus.generation"
-LABEL_POOL = "nexus.pool"
+LABEL_MEMBER = "nexus.member"
+"""Which member of the warm pool it was made as; it may have become a sandbox since."""
 LABEL_MODE = "nexus.mode"
 """`agent`, or `bare` for an image without Python."""
 LABEL_FOLDER = "nexus.folder"
@@ -27,16 +27,16 @@ LABEL_SECRETS = "nexus.secrets"
 """How many values of environment variables were handed in: they are lost when the container is restarted."""
 
 _NAME = re.compile(r"nexus-(?P<site>[0-9a-f]{12})-(?P<hex>[0-9a-f]{32})-(?P<generation>[0-9]+)")
-_POOL = re.compile(r"nexus-(?P<site>[0-9a-f]{12})-pool-(?P<key>[0-9a-f]{12})-(?P<unique>[0-9a-f]{12})")
+_POOL = re.compile(r"nexus-(?P<site>[0-9a-f]{12})-pool-(?P<hex>[0-9a-f]{32})")
 
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """Which sandbox a container belongs to; a pool member belongs to none yet."""
+    """Which sandbox a container belongs to; a member of the warm pool belongs to none yet."""
 
     sandbox_id: str
     generation: int
-    pool: str = ""
+    member_id: str = ""
 
 
 def site(installation: str) -> str:
@@ -48,13 +48,13 @@ def container_name(installation: str, sandbox_id: str, generation: int) -> str:
     return f"nexus-{site(installation)}-{sandbox_id.removeprefix('sb_')}-{generation}"
 
 
-def folder_name(installation: str, sandbox_id: str) -> str:
-    """What the names of its agents' folders begin with."""
-    return f"{site(installation)}-{sandbox_id.removeprefix('sb_')}"
+def folder_name(installation: str, resource_id: str) -> str:
+    """What the names of a sandbox's or a member's folders begin with: the agents' sockets lie there."""
+    return f"{site(installation)}-{resource_id.removeprefix('sb_')}"
 
 
-def pool_name(installation: str, key: str) -> str:
-    return f"nexus-{site(installation)}-pool-{key}-{secrets.token_hex(6)}"
+def member_name(installation: str, member_id: str) -> str:
+    return f"nexus-{site(installation)}-pool-{member_id.removeprefix('pm_')}"
 
 
 def name_filter(installation: str, sandbox_id: str) -> str:
@@ -68,10 +68,10 @@ def owner_of(name: str, labels: Mapping[str, str]) -> Owner | None:
     if found := _NAME.fullmatch(name):
         return Owner(f"sb_{found['hex']}", int(found["generation"]))
     if found := _POOL.fullmatch(name):
-        return Owner("", 0, pool=found["key"])
+        return Owner("", 0, member_id=f"pm_{found['hex']}")
     sandbox_id, generation = labels.get(LABEL_SANDBOX, ""), labels.get(LABEL_GENERATION, "")
     if sandbox_id and generation.isdecimal():
         return Owner(sandbox_id, int(generation))
-    if labels.get(LABEL_POOL):
-        return Owner("", 0, pool=labels[LABEL_POOL])
+    if labels.get(LABEL_MEMBER):
+        return Owner("", 0, member_id=labels[LABEL_MEMBER])
     return None

@@ -1,155 +1,127 @@
-"""The warm pool: containers that were made before anybody asked, so that a sandbox is there in milliseconds.
+"""The warm pool on an engine: containers that wait, set up as sandboxes and renamed when they are taken.
 
-A member is taken by setting its agent up, which the agent allows once: that is the lock, since an engine renames for
-whoever asks last. Its new name then says whose it is. A member that nobody takes ends by itself after a while, and
-what a process that died left half-way is cleared by the next refill, here or in any other process.
+Which sandbox gets which member is decided by the log before anything is asked of here. A container's name says what
+it is: one that bears its member's name is a member, one that was renamed is a sandbox.
 """
 
 from __future__ import annotations
 
-import contextlib
-import threading
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
 from nexus.adapters.providers.docker import naming
 from nexus.adapters.providers.docker.agent import AgentInside
-from nexus.adapters.providers.docker.containers import Containers, NameInUse, Seen
+from nexus.adapters.providers.docker.containers import Containers, NameInUse
+from nexus.adapters.providers.docker.engine import Engine
+from nexus.adapters.providers.docker.inside import Handle
 from nexus.adapters.providers.docker.making import Maker, clear_folder
-from nexus.domain.errors import ProviderError, ProviderGone, ProviderUnsupported
-from nexus.domain.provider import SandboxSpec
+from nexus.adapters.providers.docker.reach import NO_SECRETS, Reach
+from nexus.domain.errors import ProviderError, ProviderGone, ProviderInvalidRequest, ProviderNotRunning
+from nexus.domain.provider import Condition, Limits, NetworkPolicy, Observed, Ref, SandboxSpec, Template
+from nexus.domain.warm_pool import Kind, MemberSpec, Pooled
 
-LIFETIME: Final = timedelta(hours=1)
-"""How long a member waits to be taken before it ends by itself."""
-GRACE: Final = timedelta(seconds=60)
-"""How long a member may be half-made: after that whoever was making it is taken to be dead."""
-NO_SECRETS: Final = "no-secrets"
-"""A file in the folder of a taken member whose sandbox was given no values: a label cannot say so any more."""
+_ANYBODY: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-@dataclass(frozen=True, slots=True)
-class Refilled:
-    """What a refill did."""
+class Members:
+    """The members of the warm pool, as far as they are containers."""
 
-    made: int = 0
-    removed: int = 0
-
-
-def had_no_secrets(folder: str) -> bool:
-    """Whether a taken member was set up without values that a restart would lose."""
-    return bool(folder) and (Path(folder) / NO_SECRETS).exists()
-
-
-class Pool:
-    """Up to `size` members for each kind of sandbox in each installation."""
-
-    def __init__(self, containers: Containers, maker: Maker, inside: Callable[[Seen], AgentInside], size: int) -> None:
+    def __init__(self, engine: Engine, containers: Containers, maker: Maker, reach: Reach) -> None:
+        self._engine = engine
         self._containers = containers
         self._maker = maker
-        self._inside = inside
-        self._size = size
-        self._refilling = threading.Lock()
+        self._reach = reach
 
-    def members(self, installation: str, kind: str = "") -> list[Seen]:
-        """All members, or those of one kind, oldest first."""
-        return [
-            seen
-            for seen in self._containers.listing(installation)
-            if seen.owner is not None and seen.owner.pool and kind in ("", seen.owner.pool)
-        ]
+    def kind(self, template: Template, limits: Limits, network: NetworkPolicy) -> Kind | None:
+        digest = self._maker.kind(_spec("", "", template, limits, network, _ANYBODY))
+        return Kind(self._engine.identity, digest) if digest else None
 
-    # --- taking ----------------------------------------------------------------------------------------------------
-    def take(self, spec: SandboxSpec, env: Mapping[str, str]) -> Seen | None:
-        """A member that has become this sandbox; None when none is left, or the sandbox exists already."""
-        kind = self._maker.kind(spec)
-        name = naming.container_name(spec.installation, spec.sandbox_id, spec.generation)
-        for member in self.members(spec.installation, kind) if kind else ():
-            if member.status != "running" or not self._claim(member, env, spec.expires_at):
-                continue
-            try:
-                self._containers.rename(member.container_id, name)
-            except NameInUse:
-                self._remove(member)
-                return None
-            except ProviderGone:
-                continue  # cleared in that moment
-            return self._containers.look(member.container_id)
-        return None
+    def prepare(self, spec: MemberSpec) -> Ref:
+        wanted = _spec("", spec.installation, spec.template, spec.limits, spec.network, spec.expires_at)
+        name = naming.member_name(spec.installation, spec.member_id)
+        lifetime = max(spec.expires_at - datetime.now(UTC), timedelta())
+        seen = self._maker.make_member(
+            wanted, name, spec.member_id, lifetime, lambda made: self._agent(self._reach.handle(made)).await_birth()
+        )
+        return self._reach.handle(seen).ref
 
-    def _claim(self, member: Seen, env: Mapping[str, str], expires_at: datetime) -> bool:
+    def adopt(self, spec: SandboxSpec, ref: Ref) -> Observed:
+        handle = Handle.from_ref(ref)
+        env = {**spec.template.env, **spec.env}
+        with self._reach.proving_absence(handle):
+            # The log gives a member to one sandbox only: one that is set up already was so by an earlier try of this.
+            self._agent(handle).claim(env, spec.expires_at)
+            if handle.folder and not env:
+                (Path(handle.folder) / NO_SECRETS).touch()
+            return self._renamed(handle, naming.container_name(spec.installation, spec.sandbox_id, spec.generation))
+
+    def _renamed(self, handle: Handle, name: str) -> Observed:
+        refused: ProviderError | None = None
         try:
-            if not self._inside(member).claim(env, expires_at):
-                return False
-        except ProviderError:
-            return False  # it is just ending, or was never quite there
-        folder = member.labels.get(naming.LABEL_FOLDER)
-        if folder and not env:
-            (Path(folder) / NO_SECRETS).touch()
-        return True
+            self._containers.rename(handle.container_id, name)
+        except (NameInUse, ProviderInvalidRequest) as error:  # the latter: it bears that name already
+            refused = error if isinstance(error, ProviderError) else None
+        seen = self._containers.look(handle.container_id)
+        if seen is None or seen.ended:
+            raise ProviderGone("The member of the pool is gone")
+        if seen.name != name:
+            raise refused or ProviderInvalidRequest(f"Another container has the name {name}")
+        if seen.status != "running":
+            raise ProviderNotRunning(f"The member of the pool is {seen.status}")
+        return self._reach.observed(seen)
 
-    # --- filling ---------------------------------------------------------------------------------------------------
-    def refill(self, spec: SandboxSpec) -> Refilled:
-        """Make what is missing for sandboxes like this one; clear what is too much, what ended and what was left.
+    def pooled(self, installation: str) -> Sequence[Pooled]:
+        found = []
+        for seen in self._containers.listing(installation):
+            if seen.owner is None or not seen.owner.member_id or seen.status == "removing":
+                continue
+            condition: Condition = "paused" if seen.status == "paused" else "running"
+            if seen.ended or seen.status == "created":
+                condition = "gone"
+            found.append(Pooled(seen.owner.member_id, condition, seen.created_at))
+        return found
 
-        Several at once may make a few too many, which the next one removes. Raises ProviderUnsupported for an image
-        without Python.
-        """
-        with self._refilling:
-            removed = sum(self._remove(member) for member in self.members(spec.installation) if self._is_lost(member))
-            kind = self._maker.kind(spec)
-            made = 0
-            while made < self._size and len(self.members(spec.installation, kind)) < self._size:
-                kind = self._make(spec, kind)
-                made += 1
-            surplus = self.members(spec.installation, kind)[self._size :]
-            self._clear_folders(spec.installation)
-            return Refilled(made, removed + sum(self._remove(member) for member in surplus))
-
-    def drain(self, installation: str) -> int:
-        """Remove all members of the installation; how many there were."""
-        removed = sum(self._remove(member) for member in self.members(installation))
-        self._clear_folders(installation)
+    def withdraw(self, member_id: str, installation: str) -> bool:
+        """By its name as a member, to which one that became a sandbox in this very moment does not answer."""
+        removed = self._containers.remove(naming.member_name(installation, member_id))
+        for seen in () if removed else self._containers.listing(installation):
+            if seen.owner is not None and seen.owner.member_id == member_id:  # somebody renamed it by hand
+                removed = self._maker.remove(seen.container_id, seen.labels)
+        for folder in self._maker.folders(naming.folder_name(installation, member_id)):
+            if not self._is_used(installation, folder):
+                clear_folder(str(folder))
         return removed
 
-    def _clear_folders(self, installation: str) -> None:
-        """Agents' folders of members that somebody removed behind our back."""
-        used = {seen.labels.get(naming.LABEL_FOLDER, "") for seen in self._containers.listing(installation)}
-        for folder in self._maker.folders(naming.folder_name(installation, "pool")):
-            with contextlib.suppress(OSError):
-                age = datetime.now(UTC) - datetime.fromtimestamp(folder.stat().st_mtime, UTC)
-                if str(folder) not in used and age >= GRACE:
-                    clear_folder(str(folder))
+    def _is_used(self, installation: str, folder: Path) -> bool:
+        """A member that became a sandbox took its folder along."""
+        used = (seen.labels.get(naming.LABEL_FOLDER) for seen in self._containers.listing(installation))
+        return str(folder) in used
 
-    def _make(self, spec: SandboxSpec, kind: str) -> str:
-        """One member more; its kind, which is another one when the image turned out to be without Python."""
-        container_id = ""
-        while not container_id:
-            kind = self._maker.kind(spec)
-            if not kind:
-                raise ProviderUnsupported("An image without Python cannot be kept warm: there is no agent to wait")
-            plan = self._maker.plan(spec, naming.folder_name(spec.installation, "pool"), LIFETIME)
-            labels = {**plan.labels, naming.LABEL_POOL: kind}
-            name = naming.pool_name(spec.installation, kind)
-            container_id = self._maker.start_new(name, replace(plan, labels=labels))
-        seen = self._containers.look(container_id)
-        if seen is not None:
-            self._inside(seen).await_birth()
-        return kind
+    def _agent(self, handle: Handle) -> AgentInside:
+        inside = self._reach.inside(handle)
+        if not isinstance(inside, AgentInside):
+            raise ProviderInvalidRequest("A member of the pool has an agent")
+        return inside
 
-    def _is_lost(self, member: Seen) -> bool:
-        """Whether nobody will take it: it ended, or whoever made or took it did not get further."""
-        if member.ended:
-            return True
-        if member.created_at is not None and datetime.now(UTC) - member.created_at < GRACE:
-            return False
-        return member.status != "running" or self._inside(member).configured()
 
-    def _remove(self, member: Seen) -> bool:
-        """By its name as a member: one that has become a sandbox in the meantime does not answer to that any more."""
-        if not self._containers.remove(member.name):
-            return False
-        clear_folder(member.labels.get(naming.LABEL_FOLDER, ""))
-        return True
+def _spec(
+    sandbox_id: str,
+    installation: str,
+    template: Template,
+    limits: Limits,
+    network: NetworkPolicy,
+    expires_at: datetime,
+) -> SandboxSpec:
+    """As much of a sandbox as its container is made from."""
+    return SandboxSpec(
+        sandbox_id=sandbox_id,
+        generation=0,
+        installation=installation,
+        name="",
+        template=template,
+        expires_at=expires_at,
+        limits=limits,
+        network=network,
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,15 +14,14 @@ from nexus.adapters.providers.docker.diagnosis import diagnose
 from nexus.adapters.providers.docker.engine import Engine
 from nexus.adapters.providers.docker.inside import PROVIDER, Handle, check_request, first_fetched
 from nexus.adapters.providers.docker.making import Maker, clear_folder, default_folder
-from nexus.adapters.providers.docker.pool import Pool, Refilled
+from nexus.adapters.providers.docker.pool import Members
 from nexus.adapters.providers.docker.reach import Reach
-from nexus.domain.errors import (
-    ProviderGone,
-)
+from nexus.domain.errors import ProviderGone
 from nexus.domain.provider import (
     Capabilities,
     ExecutionResult,
     Finding,
+    Limits,
     NetworkPolicy,
     Observed,
     OutputSink,
@@ -31,6 +30,7 @@ from nexus.domain.provider import (
     SandboxSpec,
     Template,
 )
+from nexus.domain.warm_pool import Kind, MemberSpec, Pooled
 
 DEFAULT_NETWORK: Final = "bridge"
 CAPABILITIES: Final = Capabilities(
@@ -54,15 +54,13 @@ class DockerProvider:
         image: str = "",
         network: str = "",
         folder: Path | None = None,
-        pool_size: int = 0,
         env: Mapping[str, str] | None = None,
     ) -> None:
         """Nothing is contacted yet.
 
         `base_url` is as in DOCKER_HOST; empty: DOCKER_HOST, the docker context, the engine's default place. `image`
         is the default template's, `network` the engine's network for sandboxes that may use one. `folder` is where
-        the agents' sockets are, private to this user. With `pool_size` sandboxes come from the warm pool where it has
-        any; `refill` fills it.
+        the agents' sockets are, private to this user.
         """
         self._engine = Engine(base_url, env)
         self._containers = Containers(self._engine)
@@ -76,7 +74,7 @@ class DockerProvider:
             network=self._network,
             folder=folder or default_folder(),
         )
-        self._pool = Pool(self._containers, self._maker, self._reach.member, pool_size) if pool_size > 0 else None
+        self._members = Members(self._engine, self._containers, self._maker, self._reach)
 
     @classmethod
     def from_settings(cls, settings: Any) -> DockerProvider:
@@ -86,7 +84,6 @@ class DockerProvider:
             image=settings.docker_image,
             network=getattr(settings, "docker_network", ""),
             folder=Path(settings.data_dir) / "docker",
-            pool_size=settings.docker_pool_size,
         )
 
     @property
@@ -105,8 +102,6 @@ class DockerProvider:
     # --- lifecycle -------------------------------------------------------------------------------------------------
     def ensure(self, spec: SandboxSpec) -> Observed:
         env = {**spec.template.env, **spec.env}
-        if self._pool is not None and (taken := self._pool.take(spec, env)) is not None:
-            return self._reach.observed(taken)
         notes: list[str] = []
 
         def set_up(seen: Seen) -> None:
@@ -178,43 +173,25 @@ class DockerProvider:
         return count
 
     def owned(self, installation: str) -> Iterator[Observed]:
-        """As the port says. Members of the warm pool are not orphans, unless there is no pool any more."""
         for seen in self._containers.listing(installation):
-            if seen.owner is None or seen.status == "removing":
-                continue
-            if not seen.owner.pool:
+            if seen.owner is not None and seen.owner.sandbox_id and seen.status != "removing":
                 yield self._reach.observed(seen)
-            elif self._pool is None:
-                yield replace(self._reach.observed(seen), notes=("left of a warm pool",))
 
     # --- the warm pool ---------------------------------------------------------------------------------------------
-    def pooled(self, installation: str) -> Sequence[Observed]:
-        """The members of the warm pool, whoever made them."""
-        seen = self._containers.listing(installation)
-        return [self._reach.observed(each) for each in seen if each.owner is not None and each.owner.pool]
+    def kind(self, template: Template, limits: Limits, network: NetworkPolicy) -> Kind | None:
+        return self._members.kind(template, limits, network)
 
-    def refill(
-        self, installation: str, template: Template | None = None, *, network: NetworkPolicy = "full"
-    ) -> Refilled:
-        """Bring the pool for sandboxes of this template to its size; for a worker to call every now and then.
+    def prepare(self, spec: MemberSpec) -> Ref:
+        return self._members.prepare(spec)
 
-        Without a pool it removes what is left of one. Raises what `ensure` raises.
-        """
-        if self._pool is None:
-            idle = Pool(self._containers, self._maker, self._reach.member, 0)
-            return Refilled(removed=idle.drain(installation))
-        template = template or Template()
-        spec = SandboxSpec(
-            sandbox_id="",
-            generation=0,
-            installation=installation,
-            name="",
-            template=template,
-            expires_at=datetime.now(UTC),
-            limits=template.limits,
-            network=network,
-        )
-        return self._pool.refill(spec)
+    def adopt(self, spec: SandboxSpec, ref: Ref) -> Observed:
+        return self._members.adopt(spec, ref)
+
+    def pooled(self, installation: str) -> Sequence[Pooled]:
+        return self._members.pooled(installation)
+
+    def withdraw(self, member_id: str, installation: str) -> bool:
+        return self._members.withdraw(member_id, installation)
 
     # --- inside ----------------------------------------------------------------------------------------------------
     def run(self, ref: Ref, request: RunRequest, on_output: OutputSink | None = None) -> ExecutionResult:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Iterator
-from typing import TypeVar
+from pathlib import Path
+from typing import Final, TypeVar
 
 from nexus.adapters.providers.docker import naming
 from nexus.adapters.providers.docker.agent import AgentInside
@@ -13,11 +14,19 @@ from nexus.adapters.providers.docker.bare import Bare
 from nexus.adapters.providers.docker.containers import Containers, Seen
 from nexus.adapters.providers.docker.engine import Engine
 from nexus.adapters.providers.docker.inside import Handle, Inside, NotSetUp
-from nexus.adapters.providers.docker.pool import had_no_secrets
-from nexus.domain.errors import ProviderGone, ProviderNotRunning, ProviderUnavailable, ProviderUnsupported
+from nexus.domain.errors import ProviderGone, ProviderNotRunning, ProviderUnavailable
 from nexus.domain.provider import Condition, Observed
 
 T = TypeVar("T")
+
+NO_SECRETS: Final = "no-secrets"
+"""A file in the folder of a member of the warm pool whose sandbox was given no values: a label cannot say so any
+more."""
+
+
+def had_no_secrets(folder: str) -> bool:
+    """Whether a member that was taken was set up without values that a restart would lose."""
+    return bool(folder) and (Path(folder) / NO_SECRETS).exists()
 
 
 class Reach:
@@ -35,13 +44,6 @@ class Reach:
             insides, self._insides = list(self._insides.values()), {}
         for inside in insides:
             inside.close()
-
-    def member(self, seen: Seen) -> AgentInside:
-        """The inside of a member of the warm pool."""
-        inside = self.inside(self.handle(seen))
-        if not isinstance(inside, AgentInside):
-            raise ProviderUnsupported("A member of the pool has an agent")
-        return inside
 
     def within(self, handle: Handle, operation: Callable[[Inside], T]) -> T:
         """Do it inside. Raises ProviderGone and ProviderNotRunning only as the engine confirms."""
