@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -98,6 +99,7 @@ def verify(session: Session, files: tuple[str, ...], keys: tuple[str, ...], offl
     from nexus.engine.audit.checkpoints import Checkpoint, public_key
     from nexus.engine.audit.evidence import DumpEvidence, LogEvidence
     from nexus.engine.audit.verifier import verify as verified
+    from nexus.engine.wiring import open_reading
 
     checkpoints = []
     for file in files:
@@ -105,9 +107,12 @@ def verify(session: Session, files: tuple[str, ...], keys: tuple[str, ...], offl
         checkpoints.append(Checkpoint.from_json(text.decode(errors="replace")))
     for text_key in keys:
         public_key(text_key)
-    evidence = DumpEvidence(Path(offline)) if offline is not None else LogEvidence(session.reading)
     with session.output.progress("Verifying"):
-        verdict = verified(evidence, checkpoints, keys)
+        if offline is not None:
+            verdict = verified(DumpEvidence(Path(offline)), checkpoints, keys)
+        else:
+            reopen = partial(open_reading, session.settings)
+            verdict = verified(LogEvidence(session.reading), checkpoints, keys, reopen=reopen)
     _tell(session, verdict)
     return 0 if verdict.intact else 7
 

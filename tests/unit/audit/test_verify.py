@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 import sqlite3
@@ -188,11 +189,13 @@ def test_a_log_that_grows_while_it_is_verified_is_intact(world: World, monkeypat
     with evidence(world.folder) as found:
         heads, seals = found.heads, found.seals
 
-        def growing(ask: Callable[[], Any], name: str) -> Callable[[], Any]:
-            def grow() -> Any:
-                world.engine.create(ANN, name)
+        def growing(ask: Callable[..., Any], name: str) -> Callable[..., Any]:
+            numbers = itertools.count()
+
+            def grow(*asked: Any) -> Any:
+                world.engine.create(ANN, f"{name}{next(numbers)}")
                 Sealer(world.store).catch_up()
-                return ask()
+                return ask(*asked)
 
             return grow
 

@@ -9,9 +9,11 @@ millions of events; a test holds it against a library's.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from hashlib import sha256
+from itertools import chain
 from json.encoder import encode_basestring as quoted
+from struct import pack
 from typing import Any, Final
 
 GENESIS: Final = bytes(32)
@@ -148,7 +150,25 @@ def link(previous: bytes, position: int, leaf_hash: bytes) -> bytes:
     return sha256(b"\1" + previous + position.to_bytes(8, "big", signed=True) + leaf_hash).digest()
 
 
-def chain(previous: bytes, leaves: Iterable[tuple[int, bytes]]) -> bytes:
+def placed(positions: Sequence[int], leaves: Sequence[bytes]) -> bytes:
+    """Positions and leaves as `link` hashes them, 40 bytes each."""
+    return pack(">" + "q32s" * len(leaves), *chain.from_iterable(zip(positions, leaves, strict=True)))
+
+
+def chain_placed(previous: bytes, run: bytes, stops: Container[bytes]) -> tuple[bytes, list[tuple[int, bytes]]]:
+    """`link` for all that `placed` gave: the head after it, and (number, head) after each position in `stops`.
+
+    `stops` are positions of 8 bytes; numbers count the run's positions from 1.
+    """
+    passed = []
+    for start in range(0, len(run), 40):
+        previous = sha256(b"\1" + previous + run[start : start + 40]).digest()
+        if run[start : start + 8] in stops:
+            passed.append((start // 40 + 1, previous))
+    return previous, passed
+
+
+def chained(previous: bytes, leaves: Iterable[tuple[int, bytes]]) -> bytes:
     """The chain's head after these (position, leaf) pairs."""
     for position, leaf_hash in leaves:
         previous = link(previous, position, leaf_hash)

@@ -10,7 +10,7 @@ from typing import Final
 
 from nexus.domain.ports import EventStore, RowWrite
 from nexus.domain.values import to_text
-from nexus.engine.audit.canonical import GENESIS, chain, leaf
+from nexus.engine.audit.canonical import GENESIS, chained, leaf
 from nexus.projections.tables import SEAL_HEADS, SEALS
 
 PROJECTION: Final = "seal:1"
@@ -52,7 +52,7 @@ class Sealer:
             RowWrite(
                 SEAL_HEADS.name,
                 {"position": last},
-                {"chain": chain(head[0], leaves).hex(), "count": count, "sealed_at": to_text(self._store.now())},
+                {"chain": chained(head[0], leaves).hex(), "count": count, "sealed_at": to_text(self._store.now())},
             )
         )
         return len(events) if views.advance(PROJECTION, position, last, rows) else -1

@@ -8,28 +8,36 @@ everything is as it was sealed; only where it is not, a second one looks at each
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import islice
 from typing import Final
 
-from nexus.domain.errors import InvalidInput, StoreError
-from nexus.engine.audit.canonical import GENESIS, RawEvent, leaf, link, quick_leaves
+from nexus.domain.errors import InvalidInput
+from nexus.engine.audit.canonical import GENESIS, RawEvent, chain_placed, leaf, link
 from nexus.engine.audit.checkpoints import Checkpoint, public_key
-from nexus.engine.audit.evidence import Evidence, Head, Seal
+from nexus.engine.audit.evidence import FIRST, LAST, Evidence, Head, Seal
 from nexus.engine.audit.strays import Strays
+from nexus.engine.audit.stretches import WORTH, Reopen, divide, each
 from nexus.engine.audit.verdict import CANNOT_BE_DETECTED, Finding, Kind, Verdict
 
 __all__ = ["CANNOT_BE_DETECTED", "Finding", "Kind", "Verdict", "verify"]
 
-_PAGE: Final = 1000
 _NEVER: Final = 1 << 63
 
 
-def verify(evidence: Evidence, checkpoints: Iterable[Checkpoint] = (), trusted: Sequence[str] = ()) -> Verdict:
-    """Verify everything. `trusted` are public keys; without any, a checkpoint's own key is believed."""
+def verify(
+    evidence: Evidence,
+    checkpoints: Iterable[Checkpoint] = (),
+    trusted: Sequence[str] = (),
+    *,
+    reopen: Reopen | None = None,
+) -> Verdict:
+    """Verify everything. `trusted` are public keys; without any, a checkpoint's own key is believed.
+
+    `reopen` opens the same store once more. With it, which has to be picklable, other processes help with a long log.
+    """
     verdict = Verdict(installation=evidence.installation, trusted_keys=len(trusted))
     genuine = [one for one in checkpoints if _is_genuine(verdict, one, trusted)]
     heads = {head[0]: head for head in evidence.heads()}
-    chain = _quick(evidence, verdict, heads, genuine)
+    chain = _quick(evidence, verdict, heads, genuine, reopen)
     if chain is None:
         chain = _thorough(evidence, verdict, heads, genuine)
     for checkpoint in genuine:
@@ -40,36 +48,36 @@ def verify(evidence: Evidence, checkpoints: Iterable[Checkpoint] = (), trusted: 
 
 # --- the quick pass --------------------------------------------------------------------------------------------------
 def _quick(
-    evidence: Evidence, verdict: Verdict, heads: Mapping[int, Head], checkpoints: Sequence[Checkpoint]
+    evidence: Evidence,
+    verdict: Verdict,
+    heads: Mapping[int, Head],
+    checkpoints: Sequence[Checkpoint],
+    reopen: Reopen | None,
 ) -> dict[int, tuple[str, int]] | None:
     """The chain where it is compared with checkpoints, if log and seals are intact; else None, and nothing is said."""
-    chain, count, last = GENESIS, 0, 0
-    stops = {*heads, *(checkpoint.position for checkpoint in checkpoints)}
-    passed: dict[int, tuple[str, int]] = {}
-    events, seals = evidence.events(), evidence.seals()
-    try:
-        while sealed := list(islice(seals, _PAGE)):
-            stored = list(islice(events, len(sealed)))
-            positions = [seal[0] for seal in sealed]
-            if [event[0] for event in stored] != positions or [event[1] for event in stored] != [s[1] for s in sealed]:
-                return None
-            leaves, wanted = quick_leaves(stored), "".join([seal[2] for seal in sealed])
-            if b"".join(leaves).hex() != wanted:
-                leaves = [leaf(event) for event in stored]
-                if b"".join(leaves).hex() != wanted:
-                    return None
-            for position, digest in zip(positions, leaves, strict=True):
-                chain, count = link(chain, position, digest), count + 1
-                if position in stops:
-                    passed[position] = chain.hex(), count
-            last = positions[-1]
-        unsealed = sum(1 for _ in events)
-    except (TypeError, ValueError, StoreError):
-        return None  # a column holds what no event and no seal has
-    if any(passed.get(position) != (head[1], head[2]) for position, head in heads.items()) or last not in (0, *heads):
+    if any(type(head[2]) is not int for head in heads.values()):
         return None
-    verdict.events, verdict.seals, verdict.unsealed = count + unsealed, count, unsealed
-    verdict.sealed_upto, verdict.heads = last, len(heads)
+    ordered = sorted(heads.values())
+    bounds = divide(ordered) if ordered and ordered[-1][2] >= WORTH else divide(ordered, LAST)
+    stops = {one.to_bytes(8, "big", signed=True): one for one in heads}
+    stops |= {one.position.to_bytes(8, "big"): one.position for one in checkpoints if 0 <= one.position <= LAST}
+    chain, count, last = GENESIS, 0, bounds[-1][1] if bounds else FIRST
+    passed: dict[int, tuple[str, int]] = {}
+    for run in each(evidence, bounds, reopen if len(bounds) > 1 else None):
+        if run is None:
+            return None
+        chain, found = chain_placed(chain, run, stops)
+        for number, head in found:
+            place = (number - 1) * 40
+            passed[stops[run[place : place + 8]]] = head.hex(), count + number
+        count += len(run) // 40
+    if any(passed.get(position) != (head[1], head[2]) for position, head in heads.items()):
+        return None
+    if next(evidence.seals(last), None) is not None:
+        return None
+    verdict.unsealed = sum(1 for _ in evidence.events(last))
+    verdict.events, verdict.seals, verdict.heads = count + verdict.unsealed, count, len(heads)
+    verdict.sealed_upto = last if bounds else 0
     return passed
 
 

@@ -1,0 +1,156 @@
+"""What proof and time travel cost: verifying against hashing alone, writing beside a sealer, the fleet as of a moment.
+
+Verifying uses all processors, hashing alone one: on a machine that is busy with other things the figure sinks with
+what is left of the others. `NEXUS_BENCH_EVENTS` is the length of the verified log.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from hashlib import sha256
+from pathlib import Path
+from typing import Final
+
+from nexus.adapters.stores.postgres import PostgresReading, PostgresStore
+from nexus.adapters.stores.sqlite import SQLiteReading, SQLiteStore
+from nexus.domain.ports import EventStore
+from nexus.domain.values import Principal
+from nexus.engine.audit.canonical import GENESIS, canonical
+from nexus.engine.audit.evidence import LogEvidence
+from nexus.engine.audit.sealer import Sealer
+from nexus.engine.audit.stretches import Reopen
+from nexus.engine.audit.verifier import verify
+from nexus.engine.history import History, Moment
+from nexus.projections import TABLES
+from nexus.projections.queries import SandboxQueries
+from scripts.bench_parts._measure import Row, compare, compare_speed
+from scripts.bench_parts._story import life
+from tests.support.postgres import private_server
+
+EVENTS: Final = int(os.environ.get("NEXUS_BENCH_EVENTS", "400000"))
+_BATCH: Final = 1000
+_SEALING: Final = 0.5
+"""Seconds between two turns of the sealer, many times as often as a worker's."""
+
+
+def rows() -> list[Row]:
+    with tempfile.TemporaryDirectory(prefix="nexus-bench-") as folder, private_server(shared_buffers="256MB") as server:
+        home = Path(folder)
+        with server.database() as database:
+            url = database.owner
+            shared = PostgresStore(url)
+            try:
+                return [
+                    _verifying("SQLite", SQLiteStore(home / "log.db", tables=TABLES), EVENTS, _sqlite(home), 0.5),
+                    _verifying("Postgres", shared, EVENTS // 2, partial(PostgresReading, url), None),
+                    _sealing(home),
+                    _fleet(home),
+                ]
+            finally:
+                shared.close()
+
+
+def _sqlite(home: Path) -> Reopen:
+    return partial(SQLiteReading, home / "log.db")
+
+
+# --- verifying -------------------------------------------------------------------------------------------------------
+def _filled(store: EventStore, count: int) -> None:
+    gathered = []
+    for envelope, _ in life(count // 2):
+        gathered.append(envelope)
+        if len(gathered) == _BATCH:
+            store.append(gathered)
+            gathered = []
+    store.append(gathered)
+
+
+def _verifying(name: str, store: EventStore, count: int, reopen: Reopen, bar: float | None) -> Row:
+    """Hashing alone: the same payloads, canonical forms and links of the chain, all in memory, in a plain loop.
+
+    It does what no verifier can leave out, three calls of SHA-256 for each event with the bytes that they take, and
+    neither reads, decodes, writes JSON nor compares. Its time is taken over a part of the log and scaled up.
+    """
+    _filled(store, count)
+    Sealer(store).catch_up()
+    reading = reopen()
+    part = list(LogEvidence(reading).events(upto=store.raw(0, count // 8)[-1][0]))
+    ready = [(event[0], event[6], b"\0" + canonical(event).encode()) for event in part]
+
+    def hashing() -> None:
+        for _ in range(8):
+            head = GENESIS
+            for position, payload, form in ready:
+                sha256(payload).hexdigest()
+                head = sha256(b"\1" + head + position.to_bytes(8, "big") + sha256(form).digest()).digest()
+
+    def verifying() -> None:
+        verdict = verify(LogEvidence(reading), reopen=reopen)
+        if not verdict.intact or verdict.seals < count:
+            raise RuntimeError(f"{verdict.findings[:3]} among {verdict.seals} seals")
+
+    row = compare_speed(f"verify {count:,} events, {name} / hashlib alone", verifying, hashing, 5, bar, warm_up=1)
+    reading.close()
+    row["note"] = f"{count / row['ours_ms'] * 1000:,.0f} events/s on {len(os.sched_getaffinity(0))} processors"
+    return row
+
+
+# --- sealing ---------------------------------------------------------------------------------------------------------
+@contextmanager
+def _sealer(file: Path) -> Iterator[None]:
+    command = [sys.executable, "-m", "scripts.bench_parts._sealing", str(file), str(_SEALING)]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    try:
+        process.stdout.readline()
+        yield
+    finally:
+        sealed, _ = process.communicate()
+    if process.returncode or int(sealed) == 0:
+        raise RuntimeError("the sealer beside the writers did not seal")
+
+
+def _sealing(home: Path) -> Row:
+    """Two stores, one of them sealed by another process meanwhile; a measurement is 300 appends, one by one."""
+    beside, alone = (SQLiteStore(home / f"{name}.db", tables=TABLES) for name in ("beside", "alone"))
+    events = [iter(life(1_000_000)) for _ in range(2)]
+
+    def append(store: SQLiteStore, number: int) -> None:
+        for _ in range(300):
+            store.append([next(events[number])[0]])
+
+    with _sealer(home / "beside.db"):
+        name = f"300 appends, a sealer beside every {_SEALING:g} s / none"
+        row = compare(name, partial(append, beside, 0), partial(append, alone, 1), 24, 1.1)
+    beside.close()
+    alone.close()
+    return row
+
+
+# --- as of -----------------------------------------------------------------------------------------------------------
+def _fleet(home: Path) -> Row:
+    """The list as of the log's end against reading the log: folding 10,000 sandboxes must not cost more than that."""
+    store = SQLiteStore(home / "fleet.db", tables=TABLES)
+    for _ in range(100):
+        store.append([envelope for _ in range(100) for envelope, _ in life(3)])
+    history, moment = History(store, SandboxQueries(store.views)), Moment(position=store.head())
+    admin = Principal(user_id="root", is_admin=True)
+
+    def fleet() -> None:
+        if len(history.fleet(admin, moment, all_users=True)) != 10_000:
+            raise RuntimeError("not the whole fleet")
+
+    def read() -> None:
+        after = 0
+        while page := store.read(after, 5000):
+            after = page[-1].position or 0
+
+    row = compare(f"list 10,000 sandboxes as of a position, {store.head():,} events / read them", fleet, read, 5, 2.0)
+    store.close()
+    return row

@@ -1,0 +1,89 @@
+"""The quick pass over stretches of the log: whether their events are as they were sealed, on all processors.
+
+A stretch that is intact comes back as its seals' positions and leaves, 40 bytes each: what the chain is made of.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
+from itertools import islice
+from multiprocessing import get_context
+from typing import Final
+
+from nexus.domain.errors import StoreError
+from nexus.domain.ports import Reading
+from nexus.engine.audit.canonical import leaf, placed, quick_leaves
+from nexus.engine.audit.evidence import FIRST, Evidence, Head, LogEvidence
+
+WORTH: Final = 100_000
+"""Seals from which on other processes help: each takes a moment to start."""
+_STRETCH: Final = 25_000
+_PAGE: Final = 1000
+
+Bounds = tuple[int, int]
+"""after < position <= upto."""
+Reopen = Callable[[], Reading]
+
+
+def divide(heads: Sequence[Head], least: int = _STRETCH) -> list[Bounds]:
+    """Stretches that end at a head of the chain and hold about `least` seals, by what the heads say."""
+    found: list[Bounds] = []
+    after, taken = FIRST, 0
+    for position, _, count in heads:
+        if count - taken >= least:
+            found.append((after, position))
+            after, taken = position, count
+    if heads and after != heads[-1][0]:
+        found.append((after, heads[-1][0]))
+    return found
+
+
+def check(evidence: Evidence, after: int, upto: int) -> bytes | None:
+    """Positions and leaves of a stretch whose events are all as they were sealed; None for any other."""
+    events, seals = evidence.events(after, upto), evidence.seals(after, upto)
+    done: list[bytes] = []
+    try:
+        while sealed := list(islice(seals, _PAGE)):
+            stored = list(islice(events, len(sealed)))
+            positions = [seal[0] for seal in sealed]
+            if [event[0] for event in stored] != positions or [event[1] for event in stored] != [s[1] for s in sealed]:
+                return None
+            leaves, wanted = quick_leaves(stored), "".join([seal[2] for seal in sealed])
+            if b"".join(leaves).hex() != wanted:
+                leaves = [leaf(event) for event in stored]
+                if b"".join(leaves).hex() != wanted:
+                    return None
+            done.append(placed(positions, leaves))
+        return None if next(events, None) is not None else b"".join(done)
+    except (TypeError, ValueError, StoreError):
+        return None  # a column holds what no event and no seal has
+
+
+def each(evidence: Evidence, bounds: Sequence[Bounds], reopen: Reopen | None) -> Iterator[bytes | None]:
+    """`check` for each stretch, in order; by several processes that open the store for themselves, if they may."""
+    workers = min(len(os.sched_getaffinity(0)), len(bounds), 8)
+    if reopen is None or workers < 2:
+        for after, upto in bounds:
+            yield check(evidence, after, upto)
+        return
+    done = 0
+    pool = ProcessPoolExecutor(workers, get_context("spawn"), signal.signal, (signal.SIGINT, signal.SIG_IGN))
+    try:
+        for found in pool.map(_opened_and_checked, [reopen] * len(bounds), bounds):
+            yield found
+            done += 1
+    except BrokenProcessPool:
+        # There is no room for more processes, say: one does it all.
+        yield from each(evidence, bounds[done:], None)
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _opened_and_checked(reopen: Reopen, bounds: Bounds) -> bytes | None:
+    with closing(reopen()) as reading:
+        return check(LogEvidence(reading), *bounds)
