@@ -14,6 +14,7 @@ from nexus.domain.provider import Limits as ResourceLimits
 from nexus.domain.provider import NetworkPolicy, OutputSink
 from nexus.domain.values import Principal
 from nexus.engine import wiring
+from nexus.engine.history import AsOf, Moment
 from nexus.engine.service import Engine
 from nexus.engine.worker import Background
 
@@ -145,13 +146,25 @@ class NexusFS:
     def sandbox_extend(self, sandbox_id: str, ttl_minutes: int) -> dict[str, Any]:
         return self.engine.extend(self.principal, sandbox_id, ttl_minutes).to_dict(self.engine.store.now())
 
-    def sandbox_status(self, sandbox_id: str) -> dict[str, Any]:
-        return self.engine.status(self.principal, sandbox_id).to_dict(self.engine.store.now())
+    def sandbox_status(self, sandbox_id: str, *, as_of: AsOf | None = None) -> dict[str, Any]:
+        """As it is, or as it was at a position of the log or at a time (aware, or ISO 8601 text with its offset)."""
+        now = self.engine.store.now()
+        if as_of is None:
+            return self.engine.status(self.principal, sandbox_id).to_dict(now)
+        moment = Moment.of(as_of)
+        return self.engine.history.status(self.principal, sandbox_id, moment).to_dict(moment.time or now)
 
-    def sandbox_list(self, *, include_stopped: bool = False) -> dict[str, Any]:
-        """`{"sandboxes": [...]}`: the current user's (an admin's: the tenant's), newest first."""
+    def sandbox_list(self, *, include_stopped: bool = False, as_of: AsOf | None = None) -> dict[str, Any]:
+        """`{"sandboxes": [...]}`: the current user's (an admin's: the tenant's), newest first.
+
+        As they are, or as they were: see `sandbox_status`.
+        """
         now = self.engine.store.now()
         states = None if include_stopped else ("creating", "active", "paused")
+        if as_of is not None:
+            moment = Moment.of(as_of)
+            past = self.engine.history.fleet(self.principal, moment, states=states, all_users=self.principal.is_admin)
+            return {"sandboxes": [view.to_dict(moment.time or now) for view in past]}
         found: list[dict[str, Any]] = []
         cursor: str | None = None
         while True:

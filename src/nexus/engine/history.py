@@ -25,6 +25,9 @@ from nexus.projections.views import SandboxView
 
 _PAGE = 5000
 
+AsOf = int | str | datetime
+"""What `Moment.of` takes."""
+
 
 @dataclass(frozen=True, slots=True)
 class Moment:
@@ -49,6 +52,23 @@ class Moment:
                 field="as-of",
             )
         return cls(time=time)
+
+    @classmethod
+    def of(cls, given: AsOf) -> Moment:
+        """A position, an aware time, or what `parse` reads."""
+        if isinstance(given, str):
+            return cls.parse(given)
+        if isinstance(given, datetime):
+            if given.tzinfo is None:
+                raise InvalidInput("A time needs its offset", hint="Give an aware datetime.", field="as-of")
+            return cls(time=given)
+        if type(given) is not int or not 0 <= given < 1 << 63:
+            raise InvalidInput(
+                f"{shown(str(given))} is neither a position nor a time",
+                hint="Give a position such as 4711, an aware datetime, or its text.",
+                field="as-of",
+            )
+        return cls(position=given)
 
     def covers(self, envelope: Envelope) -> bool:
         if self.position is not None:

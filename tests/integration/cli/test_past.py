@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import pty
+import select
 import sqlite3
 from pathlib import Path
 
 import pytest
 
-from tests.integration.cli.console import Console
+from tests.integration.cli.console import PATIENCE, Console
 
 BOB = {"NEXUS_USER": "bob"}
 
@@ -50,6 +53,31 @@ def test_replay_shows_the_state_after_each_event(nexus: Console, story: str) -> 
     text = nexus.ok("replay", "box").text
     assert "asked to pause it\n    v5: active, pause in flight (attempt 2)" in text
     assert nexus("replay", story, env=BOB).status == 5
+
+
+def test_replay_waits_for_its_reader_at_each_step(nexus: Console, story: str) -> None:
+    master, slave = pty.openpty()
+    process = nexus.start("replay", "box", "--step", stdin=slave, stdout=slave, stderr=slave)
+    os.close(slave)
+    seen = b""
+
+    def until(wanted: bytes) -> None:
+        nonlocal seen
+        while wanted not in seen:
+            assert select.select([master], [], [], PATIENCE)[0], seen
+            seen += os.read(master, 65536)
+
+    try:
+        for version in range(1, 9):
+            until(b"    v%d: " % version)
+            assert b"    v%d: " % (version + 1) not in seen
+            assert not select.select([master], [], [], 0.05)[0], "it goes on by itself"
+            os.write(master, b"\n")
+        assert process.wait(PATIENCE) == 0
+    finally:
+        process.kill()
+        process.wait()
+        os.close(master)
 
 
 def test_why(nexus: Console, story: str) -> None:

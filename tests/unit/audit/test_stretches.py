@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
@@ -67,7 +68,7 @@ def test_without_room_for_other_processes_one_does_it_all(
         def shutdown(self, **_: Any) -> None: ...
 
     monkeypatch.setattr(stretches, "ProcessPoolExecutor", Broken)
-    monkeypatch.setattr(stretches.os, "sched_getaffinity", lambda _: {0, 1})
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
     together, alone = verdicts(reopen)
     assert together == alone
     assert together.intact

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import subprocess
 import sys
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,28 @@ def test_a_time_out_raises_the_documented_message(nx: NexusFS) -> None:
 def test_current_user(nx: NexusFS) -> None:
     with nx:
         assert nx.current_user == "ann"
+
+
+def test_the_past_is_asked_for_in_the_same_way(nx: NexusFS) -> None:
+    with nx:
+        sandbox_id = nx.sandbox_create("a")["sandbox_id"]
+        active = nx.engine.store.head()
+        nx.sandbox_pause("a")
+        time = nx.engine.store.read(0, 100)[-1].recorded_at
+        nx.sandbox_stop("a")
+        assert time is not None
+        for moment, status in ((active, "active"), (str(active), "active"), (time, "paused"), (str(time), "paused")):
+            was = nx.sandbox_status("a", as_of=moment)
+            assert (tuple(was), was["status"]) == (SANDBOX_KEYS, status)
+            assert [one["sandbox_id"] for one in nx.sandbox_list(as_of=moment)["sandboxes"]] == [sandbox_id]
+        assert nx.sandbox_list(as_of=0) == {"sandboxes": []}
+        assert nx.sandbox_list(as_of=nx.engine.store.head()) == {"sandboxes": []}
+        assert len(nx.sandbox_list(as_of=nx.engine.store.head(), include_stopped=True)["sandboxes"]) == 1
+        with pytest.raises(NotFound):
+            nx.sandbox_status(sandbox_id, as_of=0)
+        for wrong in (-1, True, 1.5, "yesterday", datetime(2030, 1, 1), 1 << 63):
+            with pytest.raises(InvalidInput):
+                nx.sandbox_list(as_of=wrong)  # type: ignore[arg-type]
 
 
 def test_files_stay_below_the_root(tmp_path: Path) -> None:
