@@ -150,7 +150,7 @@ def _tell(session: Session, verdict: Verdict) -> None:
         output.line(f"{verdict.renumbered} event(s) have other positions because of it")
     output.line(
         f"{'Intact' if verdict.intact else 'NOT intact'}: {verdict.events} events, sealed up to position "
-        f"{verdict.sealed_upto}, {verdict.unsealed} not sealed yet, {verdict.checkpoints} checkpoints."
+        f"{verdict.sealed_upto}, {verdict.unsealed} not sealed yet, {verdict.checkpoints} checkpoint(s)."
     )
     for told in verdict.checked:
         output.line(f"  {told}")

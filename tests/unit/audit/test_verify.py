@@ -215,9 +215,9 @@ def test_it_says_what_was_checked(world: World, key: SigningKey) -> None:
     told = " ".join(verified(world.folder, [signed]).checked)
     assert f"{signed.count} events, up to position {signed.position}, each against its seal" in told
     assert "1 stored heads" in told
-    assert "give --key to know" in told
+    assert "give --key to know whose it is" in told
     assert "Not checked: 3 events" in told
-    assert "signed by one of 1 given key" in " ".join(verified(world.folder, [signed], [key.public]).checked)
+    assert "the signature against the given keys" in " ".join(verified(world.folder, [signed], [key.public]).checked)
     assert "No checkpoint was given" in " ".join(verified(world.folder).checked)
 
 

@@ -73,11 +73,12 @@ class Verdict:
             told.append("No checkpoint was given: whoever can rewrite log and seals together would not be found.")
         elif self.trusted_keys:
             told.append(
-                f"{self.checkpoints} checkpoint(s): signed by one of {self.trusted_keys} given key(s), and met."
+                f"{self.checkpoints} checkpoint(s): the signature against the given keys, the chain against it."
             )
         else:
             told.append(
-                f"{self.checkpoints} checkpoint(s), each believed to be by the key that it names: give --key to know."
+                f"{self.checkpoints} checkpoint(s): the signature against the key that the checkpoint itself names "
+                f"(give --key to know whose it is), the chain against it."
             )
         if self.unsealed:
             told.append(f"Not checked: {self.unsealed} events after the last seal.")
