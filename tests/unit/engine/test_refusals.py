@@ -111,6 +111,41 @@ def test_every_kind_of_decision(world: World) -> None:
     ]  # fmt: skip
 
 
+COMMANDS: dict[str, Callable[[Engine, str], Any]] = {
+    "run": lambda engine, box: engine.run(ANN, box, code="1"),
+    "pause": lambda engine, box: engine.pause(ANN, box),
+    "resume": lambda engine, box: engine.resume(ANN, box),
+    "stop": lambda engine, box: engine.stop(ANN, box),
+    "extend": lambda engine, box: engine.extend(ANN, box, 1),
+    "read_file": lambda engine, box: list(engine.read_file(ANN, box, "/x")),
+    "write_file": lambda engine, box: engine.write_file(ANN, box, "/x", b"1"),
+}
+REFUSED_WHEN = {
+    "active": set[str](),
+    "paused": {"run", "read_file", "write_file"},
+    "stopped": {"run", "pause", "resume", "extend", "read_file", "write_file"},
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("state", REFUSED_WHEN)
+def test_every_command_in_every_state(world: World, state: str, command: str) -> None:
+    """Either it is carried out and nobody was refused, or it is refused, and that is all that is recorded."""
+    box = world.engine.create(ANN, "data").sandbox_id
+    world.engine.write_file(ANN, box, "/x", b"1")
+    if state != "active":
+        getattr(world.engine, {"paused": "pause", "stopped": "stop"}[state])(ANN, box)
+    before = world.engine.status(ANN, box)
+    assert before.status == state
+    if command in REFUSED_WHEN[state]:
+        envelope = refused(world, IllegalTransition, lambda: COMMANDS[command](world.engine, box))
+        assert (envelope.event.command, envelope.event.state) == (command, state)  # type: ignore[attr-defined]
+        assert world.engine.status(ANN, box) == before
+    else:
+        COMMANDS[command](world.engine, box)
+        assert told(world, SYSTEM) == []
+
+
 def test_an_ambiguous_beginning(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     from uuid import UUID
 

@@ -12,9 +12,6 @@ from tests.integration.cli.test_audit_log import (  # noqa: F401 - they run here
     follower,
     log,
     story,
-    test_everyone_reads_their_own,
-    test_export,
-    test_filters,
     test_following_sees_what_comes_and_ends_with_130,
     test_refused_commands,
 )
