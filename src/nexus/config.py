@@ -56,6 +56,10 @@ SETTINGS: Final[tuple[Setting, ...]] = (
     _setting("pool_size", int, 0, "sandboxes kept ready of the default template; 0: none"),
     _setting("pool_total", int, 10, "the most that are kept ready of all templates together"),
     _setting("pool_provider", str, "docker", "provider that keeps them ready"),
+    _setting("capture", bool, False, "keep code and output of new sandboxes' runs, encrypted and outside the log"),
+    _setting("capture_key", str, "", "its master key, base64 of 32 bytes; empty: the key file", secret=True),
+    _setting("capture_key_file", Path, None, "file of that key; on the embedded store made at first use"),
+    _setting("capture_days", int, 30, "how long code and output are kept; 0: until they are erased"),
     _setting("local_python", str, "", "interpreter of the local provider's default template"),
     _setting("docker_host", str, "", "Docker Engine; empty: the current docker context", "DOCKER_HOST"),
     _setting("docker_image", str, "", "image of the docker provider's default template"),
@@ -176,6 +180,8 @@ def load(env: Mapping[str, str] | None = None, file: Path | None = None, **overr
     if values["data_dir"] is None:
         values["data_dir"] = default_data_dir()
     values["data_dir"] = Path(values["data_dir"]).expanduser().absolute()
+    key_file = values["capture_key_file"] or values["data_dir"] / "keys" / "capture.key"
+    values["capture_key_file"] = Path(key_file).expanduser().absolute()
     if not values["user"]:
         values["user"] = _os_user()
     _check(values)
@@ -199,6 +205,7 @@ def _check(values: Mapping[str, Any]) -> None:
         ("sweep_seconds", 1, 86_400),
         ("pool_size", 0, _LARGEST_POOL),
         ("pool_total", 1, 1000),
+        ("capture_days", 0, 3650),
     ):
         if not lowest <= values[name] <= highest:
             raise ConfigurationError(

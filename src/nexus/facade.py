@@ -87,9 +87,13 @@ class NexusFS:
         limits: ResourceLimits | None = None,
         labels: Mapping[str, str] | None = None,
         env: Mapping[str, str] | None = None,
+        capture: bool | None = None,
         idempotency_key: str | None = None,
     ) -> dict[str, Any]:
-        """Create a sandbox that lives `ttl_minutes` (default 10) after its last use."""
+        """Create a sandbox that lives `ttl_minutes` (default 10) after its last use.
+
+        `capture` keeps code and output of its runs, encrypted and outside the log: `engine.bodies` reads them.
+        """
         view = self.engine.create(
             self.principal,
             name,
@@ -100,6 +104,7 @@ class NexusFS:
             limits=limits,
             labels=labels,
             env=env,
+            capture=capture,
             idempotency_key=idempotency_key,
         )
         if self._background is not None:

@@ -11,11 +11,11 @@ import pytest
 
 from nexus.adapters.stores.sqlite import SQLiteStore
 from nexus.domain.ports import EventStore
-from nexus.testing.store_contract import StoreContract
+from nexus.testing.store_contract import BodyContract, StoreContract
 from nexus.testing.store_contract.base import OpenStore, RunSql, envelope, everything, new_stream
 
 
-class TestSQLite(StoreContract):
+class TestSQLite(StoreContract, BodyContract):
     @pytest.fixture
     def path(self, tmp_path: Path) -> Path:
         return tmp_path / "data" / "nexus.db"

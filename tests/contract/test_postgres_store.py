@@ -8,13 +8,13 @@ from collections.abc import Iterator
 import pytest
 
 from nexus.adapters.stores.postgres import PostgresStore
-from nexus.testing.store_contract import StoreContract
+from nexus.testing.store_contract import BodyContract, StoreContract
 from nexus.testing.store_contract.base import OpenStore, RunSql
 from tests.support import postgres
 from tests.support.postgres import APPLICATION, TestDatabase
 
 
-class TestPostgres(StoreContract):
+class TestPostgres(StoreContract, BodyContract):
     @pytest.fixture
     def database(self) -> Iterator[TestDatabase]:
         with postgres.database(tables=()) as database:

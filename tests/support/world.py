@@ -16,6 +16,7 @@ from nexus.domain.ports import EventStore
 from nexus.domain.provider import Capabilities
 from nexus.domain.sandbox import stream_id
 from nexus.domain.values import Principal
+from nexus.engine import wiring
 from nexus.engine.registry import Providers
 from nexus.engine.service import Engine
 from nexus.testing import FakeCloud, FakeProvider
@@ -91,7 +92,10 @@ class World:
         liveness = TestLiveness(name)
         liveness.dead = self.liveness.dead
         provider = self.provider_kind(self.cloud, capabilities=self.capabilities, worker=name, **more.pop("fake", {}))
-        settings = config.load(env={}, file=None, data_dir=self.folder, sandbox_provider="fake", user="ann")
+        settings = config.load(
+            env={}, file=None, data_dir=self.folder, sandbox_provider="fake", user="ann", **more.pop("settings", {})
+        )
+        more.setdefault("keeping", wiring.keeping(settings, self.store.bodies))
         return Engine(
             self.store,
             Providers(settings, given=[provider]),

@@ -22,6 +22,8 @@ _COMMANDS: Final = {
     "why": ("nexus.cli.audit:why", "Tell why a sandbox is in its state."),
     "log": ("nexus.cli.audit_log:log", "Show who did what, when, and caused by what."),
     "export": ("nexus.cli.audit_log:export", "Write the audit log as JSON Lines, CSV or CloudEvents."),
+    "body": ("nexus.cli.bodies:body", "Show kept code and output of a run, held against the log."),
+    "erase": ("nexus.cli.bodies:erase", "Erase kept code and output of a sandbox for good."),
     "seal": ("nexus.cli.audit:seal", "Seal what was recorded since the last time."),
     "verify": ("nexus.cli.audit:verify", "Check the log against its seals and checkpoints."),
     "checkpoint": ("nexus.cli.audit:checkpoint", "Sign the sealed log's head, to be kept elsewhere."),

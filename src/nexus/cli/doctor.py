@@ -62,6 +62,7 @@ def _check(session: Session) -> Iterator[Finding]:
     yield Finding("settings", True, str(settings.file or "no file; environment and defaults"))
     yield _data_folder(settings.data_dir)
     yield from _store(session)
+    yield from _capture(session)
     yield from _providers(session)
 
 
@@ -138,6 +139,35 @@ def _read_models(session: Session) -> Iterator[Finding]:
         elif one.kind == "following":
             behind = "up to date" if not one.lag else f"{one.lag} events behind; a worker, or who reads it, catches up"
             yield Finding(f"read model {one.name}", True, behind)
+
+
+def _capture(session: Session) -> Iterator[Finding]:
+    """What is kept of code and output, and whether it can be: the key itself is never shown."""
+    from nexus.engine.wiring import is_postgres, keeping, store_path
+
+    settings = session.settings
+    days = f"for {settings.capture_days} days" if settings.capture_days else "until they are erased"
+    state = f"code and output of new sandboxes are {'kept ' + days if settings.capture else 'not kept by default'}"
+    try:
+        if is_postgres(settings) or store_path(settings).exists():
+            bodies = session.store.bodies
+            stock = bodies.stock()
+            state += f"; {stock.executions} runs of {stock.keys} sandboxes are, {stock.size // 1024} KiB"
+            if settings.capture or stock.keys:
+                # Looks for the key as a reader does: only what is about to seal something may make one.
+                keys = keeping(settings, bodies).master(False)
+                state += f", under master key {keys.name}"
+    except ConfigurationError as error:
+        made = settings.capture and not is_postgres(settings) and not stock.keys and not settings.capture_key
+        if made and not settings.capture_key_file.exists():
+            yield Finding("capture", True, f"{state}; its key will be made at first use")
+        else:
+            yield Finding("capture", False, f"{state}; {error.message}", error.hint, required=settings.capture)
+        return
+    except NexusError as error:
+        yield Finding("capture", False, error.message, error.hint, required=False)
+        return
+    yield Finding("capture", True, state)
 
 
 def _providers(session: Session) -> Iterator[Finding]:

@@ -23,6 +23,7 @@ _WORDS: Final = {
     "drifted": "Drifted",
     "orphans": "Removed orphan",
     "pool": "Pool",
+    "bodies_erased": "Erased old code and output of",
     "problems": "Problem",
 }
 

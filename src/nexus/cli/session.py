@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import click
 
@@ -13,9 +13,11 @@ from nexus.cli.output import Output
 
 if TYPE_CHECKING:
     from nexus.config import Settings
-    from nexus.domain.ports import EventStore, Reading
+    from nexus.domain.bodies import BodyKeepingStore
+    from nexus.domain.ports import Reading
     from nexus.domain.provider import Provider
     from nexus.domain.values import Principal
+    from nexus.engine.bodies import Bodies
     from nexus.engine.history import History
     from nexus.engine.registry import Providers
     from nexus.engine.service import Engine
@@ -33,7 +35,7 @@ class Session:
         """What the audit log calls the way in; a worker names itself before it opens the engine."""
         self._given = tuple(given)
         self._engine: Engine | None = None
-        self._store: EventStore | None = None
+        self._store: BodyKeepingStore | None = None
 
     @cached_property
     def settings(self) -> Settings:
@@ -89,10 +91,10 @@ class Session:
         return Providers(self.settings, given=self._given)
 
     @property
-    def store(self) -> EventStore:
+    def store(self) -> BodyKeepingStore:
         """The event store; for commands that read the log."""
         if self._engine is not None:
-            return self._engine.store
+            return cast("BodyKeepingStore", self._engine.store)  # `open_engine` opened it as this does
         if self._store is None:
             from nexus.engine.wiring import open_store
 
@@ -115,6 +117,13 @@ class Session:
         if is_postgres(self.settings):
             return SandboxQueries(self.store.views)
         return SandboxQueries(open_views(self.settings))
+
+    @cached_property
+    def bodies(self) -> Bodies:
+        """Kept code and output of runs; for commands that read or erase them."""
+        from nexus.engine.wiring import open_bodies
+
+        return open_bodies(self.settings, self.store, self.queries, door=self.door)
 
     @cached_property
     def history(self) -> History:

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from nexus.domain.provider import ExecutionResult
-from nexus.domain.values import StopReason
+from nexus.domain.values import ErasureReason, StopReason
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +34,7 @@ class RequestSandbox(Command):
     env_names: tuple[str, ...]
     deadline: datetime
     holder: str
+    capture: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +79,15 @@ class ExpireSandbox(Command):
 
     deadline: datetime
     holder: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EraseBodies(Command):
+    """Whoever gives it has looked that there is something to erase, and erases it in the same append."""
+
+    reason: ErasureReason
+    executions: int
+    kept_before: datetime | None = None
 
 
 # --- what came of an effect ----------------------------------------------------------------------------------------

@@ -56,6 +56,7 @@ def _request(c: cmd.RequestSandbox) -> ev.Event:
         attempt=1,
         deadline=c.deadline,
         holder=c.holder,
+        capture=c.capture,
     )
 
 
@@ -298,6 +299,10 @@ def _observe_drift(c: cmd.ObserveDrift, _s: Sandbox, _now: datetime) -> list[ev.
     return [ev.DriftObserved(kind=c.kind, detail=_said(c.detail), incarnation=c.incarnation)]
 
 
+def _erase_bodies(c: cmd.EraseBodies, _s: Sandbox, _now: datetime) -> list[ev.Event]:
+    return [ev.BodiesErased(reason=c.reason, executions=c.executions, kept_before=c.kept_before)]
+
+
 _DECIDE: Final[dict[type[cmd.Command], Callable[[Any, Sandbox, datetime], list[ev.Event]]]] = {
     cmd.StartExecution: _start_execution,
     cmd.FinishExecution: _finish_execution,
@@ -312,6 +317,7 @@ _DECIDE: Final[dict[type[cmd.Command], Callable[[Any, Sandbox, datetime], list[e
     cmd.RecordStarted: _record_started,
     cmd.RecordFailed: _record_failed,
     cmd.RequestStop: _request_stop,
+    cmd.EraseBodies: _erase_bodies,
     cmd.ExpireSandbox: _expire,
     cmd.RecordStopped: _record_stopped,
     cmd.TakeOver: _take_over,

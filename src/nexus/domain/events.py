@@ -19,7 +19,7 @@ from nexus.domain.errors import UnreadableEvent
 from nexus.domain.event import Event as Event
 from nexus.domain.event import Json as Json
 from nexus.domain.pool_events import POOL_EVENTS
-from nexus.domain.values import Operation, StopReason
+from nexus.domain.values import ErasureReason, Operation, StopReason
 
 
 # --- creation ------------------------------------------------------------------------------------------------------
@@ -43,6 +43,8 @@ class SandboxRequested(Event):
     attempt: int
     deadline: AwareDatetime
     holder: str
+    capture: bool = False
+    """Whether code and output of its runs are kept: encrypted, and outside the log."""
 
 
 class SandboxStarted(Event):
@@ -180,6 +182,19 @@ class SandboxLost(Event):
     detail: str
 
 
+# --- bodies --------------------------------------------------------------------------------------------------------
+class BodiesErased(Event):
+    """Kept code and output are gone for good: all of the sandbox's, or with `kept_before` those kept before then.
+
+    They go in the transaction of this event. Counts are those of a moment before.
+    """
+
+    TOPIC: ClassVar = "sandbox.bodies_erased"
+    reason: ErasureReason
+    executions: int
+    kept_before: AwareDatetime | None = None
+
+
 # --- recovery ------------------------------------------------------------------------------------------------------
 class DriftObserved(Event):
     """The world differed from the log, and what was done about it."""
@@ -258,6 +273,7 @@ EVENT_TYPES: Final[tuple[type[Event], ...]] = (
     StopRequested,
     SandboxStopped,
     SandboxLost,
+    BodiesErased,
     DriftObserved,
     OperationTakenOver,
     NameClaimed,

@@ -75,6 +75,8 @@ class Sandbox:
     """What is left of the time to live while paused; it stands still."""
     last_error: str | None = None
     runs: int = 0
+    capture: bool = False
+    """Whether code and output of its runs are kept."""
 
     def __copy__(self) -> Sandbox:
         """A state of one's own to fold on. Every load makes one; by its constructor it costs a sixth."""
@@ -143,6 +145,7 @@ def created(event: ev.SandboxRequested, at: datetime) -> Sandbox:
         created_at=at,
         attempt=event.attempt,
         pending=Pending(Operation.CREATE, event.attempt, event.deadline, event.holder),
+        capture=event.capture,
     )
 
 
@@ -242,6 +245,10 @@ def _lost(s: Sandbox, e: ev.SandboxLost, at: datetime) -> None:
     s.last_error = e.detail
 
 
+def _bodies_erased(_s: Sandbox, _e: ev.BodiesErased, _at: datetime) -> None:
+    """What is kept beside the log is no part of the state."""
+
+
 def _drifted(s: Sandbox, e: ev.DriftObserved, _at: datetime) -> None:
     if e.incarnation is not None:
         s.incarnation = e.incarnation
@@ -270,6 +277,7 @@ APPLY: Final[dict[type[ev.Event], Callable[[Sandbox, Any, datetime], None]]] = {
     ev.StopRequested: _stop_requested,
     ev.SandboxStopped: _stopped,
     ev.SandboxLost: _lost,
+    ev.BodiesErased: _bodies_erased,
     ev.DriftObserved: _drifted,
     ev.OperationTakenOver: _taken_over,
 }

@@ -28,6 +28,7 @@ _IDENTIFIER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@-]{0,254}")
 _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,62}")
 _ENV = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 _SANDBOX_ID = re.compile(r"sb_[0-9a-f]{32}")
+_EXECUTION_ID = re.compile(r"ex_[0-9a-f]{32}")
 
 
 def shown(value: object, limit: int = 60) -> str:
@@ -40,6 +41,13 @@ def _text(value: Any, what: str) -> str:
     if not isinstance(value, str):
         raise InvalidInput(f"The {what} must be text, not {type(value).__name__}", field=what)
     return value
+
+
+def choice(value: Any, what: str) -> bool | None:
+    """True, False, or None for what was not said; nothing that merely looks like one of them."""
+    if value is None or isinstance(value, bool):
+        return value
+    raise InvalidInput(f"The {what} must be true or false, not {shown(value)}", field=what)
 
 
 def name(value: Any) -> str:
@@ -245,3 +253,8 @@ def guest_path(value: Any) -> str:
 def is_sandbox_id(text: str) -> bool:
     """Whether this is a whole sandbox id in its one canonical form."""
     return _SANDBOX_ID.fullmatch(text) is not None
+
+
+def is_execution_id(text: str) -> bool:
+    """Whether this is an execution's id in its one canonical form."""
+    return _EXECUTION_ID.fullmatch(text) is not None

@@ -66,6 +66,14 @@ class RetireReason(StrEnum):
     """An operator emptied the pool."""
 
 
+class ErasureReason(StrEnum):
+    """Why kept code and output are gone."""
+
+    USER = "user"
+    RETENTION = "retention"
+    """They had been kept for as long as the settings say."""
+
+
 class Operation(StrEnum):
     """An operation whose intent is recorded before its effect."""
 
@@ -86,6 +94,8 @@ class Action(StrEnum):
     STOP = "stop"
     EXTEND = "extend"
     FILES = "files"
+    READ_BODIES = "read_bodies"
+    ERASE_BODIES = "erase_bodies"
     OPERATE = "operate"
     """Reconcile, take over, rebuild: the work of an installation's operator."""
 

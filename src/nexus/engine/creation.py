@@ -40,6 +40,7 @@ class Wanted:
     limits: Mapping[str, int | float | None]
     labels: Mapping[str, str]
     env: Mapping[str, str]
+    capture: bool
     notes: tuple[str, ...] = ()
     """What its owner should know that no provider would say."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from uuid import uuid4
 
@@ -22,6 +22,7 @@ from nexus.domain.policies import Limits, lease
 from nexus.domain.ports import Liveness
 from nexus.domain.provider import ExecutionResult, OutputSink, RunRequest
 from nexus.domain.sandbox import Sandbox
+from nexus.engine.capture import Capture
 from nexus.engine.effects import PROVIDER_GRACE, Effects, described, ref_of
 from nexus.engine.streams import Cause, Steps, Streams
 
@@ -34,6 +35,8 @@ class Execution:
     sandbox_id: str
     language: str
     result: ExecutionResult
+    notes: tuple[str, ...] = ()
+    """What its caller should know beside the result: that something could not be captured."""
 
     @property
     def stdout(self) -> str:
@@ -86,12 +89,21 @@ class Started:
 class Executions:
     """The side of the engine that runs code."""
 
-    def __init__(self, streams: Streams, effects: Effects, liveness: Liveness, limits: Limits, steps: Steps) -> None:
+    def __init__(
+        self,
+        streams: Streams,
+        effects: Effects,
+        liveness: Liveness,
+        limits: Limits,
+        steps: Steps,
+        capture: Capture | None = None,
+    ) -> None:
         self._streams = streams
         self._effects = effects
         self._liveness = liveness
         self._limits = limits
         self._step = steps
+        self._capture = capture
 
     def start(self, state: Sandbox, program: Program, cause: Cause) -> Started:
         """Record the intent to run, or raise what the sandbox's state has against it."""
@@ -113,6 +125,9 @@ class Executions:
     def run(self, started: Started, program: Program, on_output: OutputSink | None) -> Execution:
         """Run once. Raises `ExecutionTimedOut` with the partial output, `ExecutionLost` when nobody knows."""
         start, state, cause = started.command, started.state, started.cause
+        captured = None
+        if state.capture and self._capture is not None:
+            captured = self._capture.begin(state, start.execution_id, program.body)
         request = RunRequest(
             execution_id=start.execution_id,
             timeout=program.timeout,
@@ -132,6 +147,10 @@ class Executions:
         self._step("run.effect")
         execution = Execution(start.execution_id, state.sandbox_id, program.language, result)
         self._finish(execution, cause)
+        if captured is not None:
+            captured.output(result)
+            if captured.notes:
+                execution = replace(execution, notes=tuple(captured.notes))
         if result.timed_out:
             raise ExecutionTimedOut(
                 timeout=program.timeout,

@@ -37,6 +37,8 @@ class Report:
     orphans: list[str] = field(default_factory=list)
     pool: list[str] = field(default_factory=list)
     """Members of the warm pool that were made or removed, in words."""
+    bodies_erased: list[str] = field(default_factory=list)
+    """Sandboxes of which kept code and output had been kept for as long as the settings say."""
     problems: list[str] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, list[str]]:

@@ -36,6 +36,8 @@ class SandboxOptions(TypedDict, total=False):
     labels: Mapping[str, str] | None
     env: Mapping[str, str] | None
     """Environment variables of every program in the sandbox. Their values reach the sandbox and nothing else."""
+    capture: bool | None
+    """Keep code and output of its runs, encrypted and outside the log. None: as the settings say (off)."""
 
 
 class RunOptions(TypedDict, total=False):
@@ -55,7 +57,18 @@ class RunOptions(TypedDict, total=False):
 class Requests:
     """Turns what callers give into checked values."""
 
-    def __init__(self, providers: Providers, limits: Limits, template: Callable[[str | None], Template]) -> None:
+    def __init__(
+        self,
+        providers: Providers,
+        limits: Limits,
+        template: Callable[[str | None], Template],
+        *,
+        captures: bool,
+        require_capture: Callable[[], None],
+    ) -> None:
+        """`captures` holds for a sandbox that does not say; `require_capture` raises where nothing can be captured."""
+        self._captures = captures
+        self._require_capture = require_capture
         self._providers = providers
         self._limits = limits
         self._template = template
@@ -75,6 +88,10 @@ class Requests:
                 f"Unknown network policy {validation.shown(network)}", hint="Use 'full' or 'none'.", field="network"
             )
         labels, env = validation.labels(options.get("labels")), validation.env(options.get("env"))
+        chosen_capture = validation.choice(options.get("capture"), "capture")
+        capture = self._captures if chosen_capture is None else chosen_capture
+        if capture:
+            self._require_capture()
         limits = options.get("limits")
         resources = validation.limits(limits) if limits is not None else self._template(template).limits
         provider = options.get("provider")
@@ -96,6 +113,7 @@ class Requests:
             limits=asdict(resources),
             labels=labels,
             env=env,
+            capture=capture,
             notes=notes,
         )
 

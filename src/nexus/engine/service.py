@@ -29,6 +29,8 @@ from nexus.domain.provider import OutputSink, Template
 from nexus.domain.sandbox import Sandbox
 from nexus.domain.values import Action, Operation, Principal, SandboxState
 from nexus.engine.audit.journal import Journal
+from nexus.engine.bodies import Bodies, no_keeping
+from nexus.engine.capture import Capture, Keeping, Keyring
 from nexus.engine.creation import Begun, Creation, Wanted
 from nexus.engine.effects import Effects, ref_of
 from nexus.engine.eventlog import EventLog
@@ -72,11 +74,14 @@ class Engine:
         *,
         limits: Limits | None = None,
         template: Callable[[str | None], Template] | None = None,
+        keeping: Keeping | None = None,
         steps: Steps = no_steps,
         origin: Callable[[], str] | None = None,
         pool: PoolPlan | None = None,
     ) -> None:
-        """`origin` says from where this engine's events come; by default from a Python program, this process.
+        """`keeping` says where code and output are kept, for sandboxes that ask for it; None: nowhere.
+
+        `origin` says from where this engine's events come; by default from a Python program, this process.
 
         `pool` says what this process keeps ready; what others do is taken by everybody.
         """
@@ -92,11 +97,23 @@ class Engine:
         self._liveness = liveness
         self._step = steps
         template = template or (lambda name: Template(name=name or "default"))
-        self._requests = Requests(providers, self.limits, template)
+        self._requests = Requests(
+            providers,
+            self.limits,
+            template,
+            captures=keeping is not None and keeping.by_default,
+            require_capture=self._require_capture,
+        )
         self.streams = Streams(store, clock, origin or ProcessOrigin("python"))
-        self._effects = Effects(self.streams, providers, clock, self.limits, template, steps)
-        self._executions = Executions(self.streams, self._effects, liveness, self.limits, steps)
         self.refusals = Refusals(self.streams, self.queries)
+        self._capture: Capture | None = None
+        self._bodies: Bodies | None = None
+        if keeping is not None:
+            keyring = Keyring(store, keeping)
+            self._capture = Capture(store, keeping, keyring)
+            self._bodies = Bodies(self.streams, self.queries, self.refusals, keeping, keyring)
+        self._effects = Effects(self.streams, providers, clock, self.limits, template, steps)
+        self._executions = Executions(self.streams, self._effects, liveness, self.limits, steps, self._capture)
         self.recovery = Recovery(self.streams, self._effects, self._executions, self.queries, liveness, self.limits)
         self.pool = Pool(self.streams, providers, liveness, clock, self.limits, template, pool, steps)
         self._reconciler = Reconciler(
@@ -226,6 +243,19 @@ class Engine:
             target("run", state.state, state.sandbox_id)
         return state
 
+    # --- kept code and output ------------------------------------------------------------------------------------
+    @property
+    def bodies(self) -> Bodies:
+        """Code and output of runs in sandboxes that capture: reading and erasing them."""
+        if self._bodies is None:
+            raise no_keeping()
+        return self._bodies
+
+    def _require_capture(self) -> None:
+        if self._capture is None:
+            raise no_keeping()
+        self._capture.require()
+
     # --- queries -------------------------------------------------------------------------------------------------
     def resolve(self, principal: Principal, reference: str) -> str:
         """The sandbox id of an id, a unique prefix, or a name."""
@@ -260,9 +290,15 @@ class Engine:
 
     # --- operation of the installation ---------------------------------------------------------------------------
     def reconcile(self, principal: Principal) -> Report:
-        """Make resources and live sandboxes the same set; settle what is due. Needs an operator."""
+        """Make resources and live sandboxes the same set; settle what is due; let go of what was kept long enough.
+
+        Needs an operator.
+        """
         self.refusals.require_operator(principal, "reconcile")
-        return self._reconciler.reconcile()
+        report = self._reconciler.reconcile()
+        if self._bodies is not None:
+            report.bodies_erased += self._bodies.expire(report.problems)
+        return report
 
     def verify(self, principal: Principal, reference: str) -> SandboxView:
         """Hold one sandbox against its resource now, and say what is true."""

@@ -96,11 +96,19 @@ class Streams:
         return state
 
     def execute(
-        self, sandbox_id: str, command: Command, cause: Cause, *, expected: int | None = None, once: bool = False
+        self,
+        sandbox_id: str,
+        command: Command,
+        cause: Cause,
+        *,
+        expected: int | None = None,
+        once: bool = False,
+        rows: Sequence[RowWrite] = (),
     ) -> Recorded:
         """Load, decide, append; decide anew when another writer was first.
 
-        `expected` refuses to decide on any other version (`StreamConflict`); `once` does not retry either.
+        `expected` refuses to decide on any other version (`StreamConflict`); `once` does not retry either. `rows`
+        are written in the same transaction, beside those of the inline read models.
         """
         for attempt in range(RETRIES):
             state = self.get(sandbox_id)
@@ -111,7 +119,7 @@ class Streams:
             if not events:
                 return Recorded(state, ())
             try:
-                return self._append(state, events, cause, now)
+                return self._append(state, events, cause, now, rows)
             except StreamConflict:
                 if once or expected is not None:
                     raise
@@ -163,7 +171,9 @@ class Streams:
         """A short, growing, jittered pause between attempts."""
         self._clock.sleep(random.random() * min(0.001 * 2**attempt, 0.1))
 
-    def _append(self, state: Sandbox, events: Sequence[Event], cause: Cause, now: datetime) -> Recorded:
+    def _append(
+        self, state: Sandbox, events: Sequence[Event], cause: Cause, now: datetime, beside: Sequence[RowWrite] = ()
+    ) -> Recorded:
         stream = stream_id(state.sandbox_id)
         envelopes = self._envelopes(stream, state.version, events, cause, now, state.tenant_id)
         before = state.version
@@ -173,7 +183,7 @@ class Streams:
         snapshots = []
         if before // SNAPSHOT_EVERY != after.version // SNAPSHOT_EVERY:
             snapshots.append(Snapshot(stream, after.version, SNAPSHOT_SCHEMA, self._states().dump_json(after)))
-        rows = inline.rows(after, before=before)
+        rows = [*inline.rows(after, before=before), *beside]
         placed = self.store.append(envelopes, rows=rows, snapshots=snapshots)
         self._remember(after)
         return Recorded(after, tuple(placed))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,10 +12,15 @@ from nexus.domain.errors import ConfigurationError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from nexus.domain.ports import EventStore, Reading, ViewStore
+    from nexus.adapters.cipher import MasterKeys
+    from nexus.domain.bodies import BodyKeepingStore, BodyStore
+    from nexus.domain.ports import Reading, ViewStore
     from nexus.domain.provider import Provider
+    from nexus.engine.bodies import Bodies
+    from nexus.engine.capture import Keeping
     from nexus.engine.service import Engine
     from nexus.engine.streams import Steps
+    from nexus.projections.queries import SandboxQueries
 
 
 def store_path(settings: Settings) -> Path:
@@ -36,7 +42,7 @@ def is_postgres(settings: Settings) -> bool:
     )
 
 
-def open_store(settings: Settings) -> EventStore:
+def open_store(settings: Settings) -> BodyKeepingStore:
     """The event store that the settings name; the embedded one is made at first use."""
     if is_postgres(settings):
         from nexus.adapters.stores.postgres import PostgresStore
@@ -68,6 +74,38 @@ def open_reading(settings: Settings) -> Reading:
     return SQLiteReading(store_path(settings))
 
 
+def keeping(settings: Settings, bodies: BodyStore) -> Keeping:
+    """Where and how code and output are kept. No key is looked for before something is to be sealed or opened."""
+    from nexus.engine.capture import Keeping
+
+    @lru_cache
+    def master(make: bool) -> MasterKeys:
+        from nexus.adapters.cipher import MasterKeys
+
+        if settings.capture_key:
+            return MasterKeys.from_text(settings.capture_key, "The setting capture_key")
+        # A shared database is used from several machines: a key that each makes for itself would be of no use.
+        return MasterKeys.load(settings.capture_key_file, make=make and not is_postgres(settings))
+
+    return Keeping(bodies, master, by_default=settings.capture, days=settings.capture_days)
+
+
+def open_bodies(
+    settings: Settings, store: BodyKeepingStore, queries: SandboxQueries, *, door: str = "python"
+) -> Bodies:
+    """Kept code and output alone, for reading and erasing: no provider is opened. `door` as in `open_engine`."""
+    from nexus.adapters.clock import MonotonicClock
+    from nexus.adapters.identity import ProcessOrigin
+    from nexus.engine.bodies import Bodies
+    from nexus.engine.capture import Keyring
+    from nexus.engine.refusals import Refusals
+    from nexus.engine.streams import Streams
+
+    kept = keeping(settings, store.bodies)
+    streams = Streams(store, MonotonicClock(), ProcessOrigin(door))
+    return Bodies(streams, queries, Refusals(streams, queries), kept, Keyring(store, kept))
+
+
 def open_engine(
     settings: Settings, *, given: Iterable[Provider] = (), steps: Steps | None = None, door: str = "python"
 ) -> Engine:
@@ -92,6 +130,7 @@ def open_engine(
         MonotonicClock(),
         limits=settings.limits,
         template=settings.template,
+        keeping=keeping(settings, store.bodies),
         steps=steps or no_steps,
         origin=ProcessOrigin(door),
         pool=settings.pool,

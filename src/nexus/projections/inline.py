@@ -82,6 +82,7 @@ class Sandboxes:
             "env_names": _json(state.env_names),
             "ttl_seconds": state.ttl_seconds,
             "max_age_seconds": state.max_age_seconds,
+            "capture": int(state.capture),
             "created_at": to_text(state.created_at),
         }
 

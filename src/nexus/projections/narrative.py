@@ -98,6 +98,12 @@ def _retired(e: pe.PoolMemberRetired) -> str:
     return f"the pool member is to be removed: {_RETIRED[e.reason]}{detail}"
 
 
+def _erased(e: ev.BodiesErased) -> str:
+    if e.kept_before is not None:
+        return f"code and output of {e.executions} runs were erased: kept since before {at(e.kept_before)}"
+    return f"kept code and output of {e.executions} runs were erased"
+
+
 _SENTENCES: Final[dict[type[ev.Event], Callable[[Any], str]]] = {
     ev.SandboxRequested: _requested,
     ev.SandboxStarted: lambda e: f"it came up; it lives until {at(e.expires_at)}",
@@ -116,6 +122,7 @@ _SENTENCES: Final[dict[type[ev.Event], Callable[[Any], str]]] = {
     ev.StopRequested: lambda e: f"asked to stop it{_why(e.reason)}",
     ev.SandboxStopped: lambda e: f"it is stopped{_why(e.reason)}",
     ev.SandboxLost: lambda e: f"it is lost: {e.detail}",
+    ev.BodiesErased: _erased,
     ev.DriftObserved: lambda e: f"found it changed ({e.kind}): {e.detail}",
     ev.OperationTakenOver: lambda e: f"took over the {e.operation} that {e.previous_holder} had begun",
     ev.NameClaimed: lambda e: f"the name '{e.name}' now means {e.sandbox_id}",

@@ -47,6 +47,7 @@ SANDBOXES: Final = Table(
         "generation": "integer",
         "ref": "text",
         "incarnation": "text",
+        "capture": "integer",
     },
     key=("sandbox_id",),
     # Columns that the first event fixes for good: only a create touches these indexes.

@@ -82,6 +82,8 @@ class SandboxView:
     labels: Mapping[str, str] = field(default_factory=dict)
     env_names: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    capture: bool = False
+    """Whether code and output of its runs are kept."""
 
     @classmethod
     def of(cls, state: Sandbox) -> SandboxView:
@@ -131,6 +133,7 @@ class SandboxView:
             labels=json.loads(row["labels"]),
             env_names=tuple(json.loads(row["env_names"])),
             notes=tuple(json.loads(row["notes"])),
+            capture=bool(row["capture"]),
         )
 
     def uptime(self, now: datetime) -> float:
@@ -172,6 +175,7 @@ class SandboxView:
             "limits": dict(self.limits),
             "labels": dict(self.labels),
             "env_names": list(self.env_names),
+            "capture": self.capture,
             "notes": list(self.notes),
             "pending": None if self.pending is None else self.pending.to_dict(),
             "last_error": self.last_error,

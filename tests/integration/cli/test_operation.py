@@ -24,7 +24,7 @@ def test_reconcile_says_what_it_did(nexus: Console) -> None:
     told = nexus.ok("reconcile", "--json").json
     assert told == {
         "expired": [], "taken_over": [], "runs_lost": [], "lost": [lost], "drifted": [], "orphans": [], "pool": [],
-        "problems": [],
+        "bodies_erased": [], "problems": [],
     }  # fmt: skip
     assert nexus.ok("sandbox", "list", "--quiet").text.split() == [kept]
 

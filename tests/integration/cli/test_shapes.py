@@ -15,12 +15,12 @@ SANDBOX = (
     "stopped_at ttl_minutes expires_at uptime_seconds stop_reason"
 )
 STATUS = (
-    f"{SANDBOX} version started_at remaining_seconds max_age_seconds network limits labels env_names notes pending "
-    "last_error runs open_executions generation incarnation ref"
+    f"{SANDBOX} version started_at remaining_seconds max_age_seconds network limits labels env_names capture notes "
+    "pending last_error runs open_executions generation incarnation ref"
 )
 RUN = (
     "stdout stderr exit_code execution_time execution_id timed_out truncated "
-    "sandbox_id language signal oom_killed stdout_bytes stderr_bytes valid_utf8"
+    "sandbox_id language signal oom_killed stdout_bytes stderr_bytes valid_utf8 notes"
 )
 EXECUTION = (
     "execution_id sandbox_id actor agent_id status language code_sha256 code_bytes timeout started_at finished_at "
@@ -35,7 +35,7 @@ ENTRY = (
     "correlation_id causation_id sentence data"
 )
 USAGE = "sandboxes active_seconds paused_seconds runs succeeded failed timed_out lost running cost unpriced"
-REPORT = "expired taken_over runs_lost lost drifted orphans pool problems"
+REPORT = "expired taken_over runs_lost lost drifted orphans pool bodies_erased problems"
 
 COMMANDS: dict[str, str] = {
     "sandbox create other": SANDBOX,
@@ -62,6 +62,7 @@ COMMANDS: dict[str, str] = {
     "migrate": "version applied",
     "audit why box": "sandbox_id summary sentences chain positions",
     "audit log": "entries next_after",
+    "audit erase box": "sandbox_id executions position",
     "audit seal": "sealed upto",
     "audit verify": (
         "intact installation events seals sealed_upto unsealed checkpoints findings more_findings renumbered checked "
@@ -96,6 +97,7 @@ ELSEWHERE = {
     "doctor",
     "completion",
     "replay",
+    "audit body",
     "audit checkpoint",
     "audit key",
     "audit dump",

@@ -114,6 +114,29 @@ def test_a_session_sees_what_its_scope_shows(
             assert seen(database, table, nobody, user) == 0, nobody
 
 
+@pytest.mark.parametrize("table", ["body_keys", "bodies"])
+def test_kept_code_and_output_are_their_tenants(world: World, database: TestDatabase, table: str) -> None:
+    for principal in (ANN, EVE):
+        world.engine.create(principal, "kept", capture=True)
+        assert world.engine.run(principal, "kept", code="1").notes == ()
+    each = 1 if table == "body_keys" else 3
+    for user in (APPLICATION, OWNER):
+        assert seen(database, table, "all", user) == 2 * each
+        assert seen(database, table, "tenant:evil", user) == each
+        for nobody in (None, "", "tenant:", "tenant:other", "evil", "ALL"):
+            assert seen(database, table, nobody, user) == 0, nobody
+    statements = (f"UPDATE {table} SET tenant_id = 'evil'", f"TRUNCATE {table}", f"DROP TABLE {table}")
+    for statement in statements:
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            database.run(statement, user=APPLICATION)
+    with psycopg.connect(database.application, autocommit=True) as connection:
+        connection.execute("SELECT set_config('nexus.scope', 'tenant:evil', false)")
+        with pytest.raises(psycopg.errors.InsufficientPrivilege, match="row-level security"):
+            connection.execute("INSERT INTO body_keys VALUES ('k', 'sb_x', 'default', 'm', 'w')")
+        assert connection.execute(f"DELETE FROM {table}").rowcount == each
+    assert seen(database, table, "tenant:default") == each
+
+
 def test_a_table_of_the_installation_itself_is_no_tenants(world: World, database: TestDatabase) -> None:
     database.run("INSERT INTO quarantine VALUES ('p:1', 'sandbox-1', 1, 't', 1, 'e')")
     assert seen(database, "quarantine", "all") == 1

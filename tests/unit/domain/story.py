@@ -14,7 +14,7 @@ from nexus.domain import events as ev
 from nexus.domain.decisions import decide
 from nexus.domain.provider import ExecutionResult
 from nexus.domain.sandbox import Sandbox, fold
-from nexus.domain.values import Operation, SandboxState, StopReason
+from nexus.domain.values import ErasureReason, Operation, SandboxState, StopReason
 
 START = datetime(2030, 1, 1, 12, tzinfo=UTC)
 SANDBOX = "sb_" + "5" * 32
@@ -205,6 +205,7 @@ def every_command(
         cmd.ExtendSandbox(seconds=24 * 3600),
         cmd.RequestStop(deadline=until, holder="host:2"),
         cmd.ExpireSandbox(deadline=until, holder="host:2"),
+        cmd.EraseBodies(reason=ErasureReason.USER, executions=2),
         cmd.RecordStarted(attempt=attempt, ref=REF, incarnation="i1"),
         cmd.RecordFailed(attempt=attempt, error="provider_auth", message="no such key"),
         cmd.RecordPaused(attempt=attempt, ref=REF),

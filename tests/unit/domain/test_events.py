@@ -16,7 +16,7 @@ from nexus.domain import events as ev
 from nexus.domain import pool_events
 from nexus.domain.decisions import MAX_SAID, decide
 from nexus.domain.errors import UnreadableEvent
-from nexus.domain.values import Operation, RetireReason, StopReason
+from nexus.domain.values import ErasureReason, Operation, RetireReason, StopReason
 from tests.unit.domain import story
 
 JSON = st.recursive(
@@ -44,6 +44,7 @@ BY_ANNOTATION: dict[str, st.SearchStrategy[Any]] = {
     "Operation": st.sampled_from(Operation),
     "StopReason": st.sampled_from(StopReason),
     "RetireReason": st.sampled_from(RetireReason),
+    "ErasureReason": st.sampled_from(ErasureReason),
 }
 
 

@@ -10,7 +10,7 @@ from nexus.domain.errors import IllegalTransition
 from nexus.domain.lifecycle import EDGES, MACHINE, TABLE, allowed, target
 from nexus.domain.pool_events import POOL_EVENTS
 from nexus.domain.sandbox import APPLY
-from nexus.domain.values import Operation, SandboxState
+from nexus.domain.values import ErasureReason, Operation, SandboxState
 from tests.unit.domain import story
 
 EVENT_OF_TRIGGER: dict[str, type[ev.Event]] = {
@@ -33,6 +33,7 @@ BESIDE_THE_STATE = {
     ev.ResumeRequested,
     ev.ResumeFailed,
     ev.StopRequested,
+    ev.BodiesErased,
     ev.DriftObserved,
     ev.OperationTakenOver,
 }
@@ -70,6 +71,7 @@ EXAMPLES: dict[type[ev.Event], ev.Event] = {
         story.stop_requested(),
         story.stopped(),
         ev.SandboxLost(detail="no such container"),
+        ev.BodiesErased(reason=ErasureReason.USER, executions=2),
         ev.DriftObserved(kind="restarted", detail="processes were lost", incarnation="i9"),
         story.taken_over(Operation.PAUSE),
     )

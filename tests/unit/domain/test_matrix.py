@@ -186,6 +186,10 @@ MATRIX: dict[type[cmd.Command], dict[Outcome, str]] = {
         (ev.ExecutionLost, ev.ExecutionLost, ev.SandboxLost): "active+live+stale active+stop+live+stale",
         NOTHING: "stopped",
     },
+    cmd.EraseBodies: {
+        ValueError: "none",
+        (ev.BodiesErased,): EVERYWHERE,
+    },
     cmd.ObserveDrift: {
         ValueError: "none",
         (ev.DriftObserved,): EVERYWHERE,

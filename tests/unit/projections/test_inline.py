@@ -90,7 +90,7 @@ def test_every_column_follows_the_state() -> None:
         labels={"label": "value"}, env_names=("env",), created_at=at(2), version=4, state=SandboxState.PAUSED,
         attempt=5, generation=6, pending=pending, ref={"ref": 8}, incarnation="incarnation", notes=("note",),
         started_at=at(3), last_active_at=at(4), paused_at=at(5), stopped_at=at(6), stop_reason=StopReason.LOST,
-        expires_at=at(7), remaining_seconds=9.5, last_error="error", runs=10,
+        expires_at=at(7), remaining_seconds=9.5, last_error="error", runs=10, capture=True,
     )  # fmt: skip
     assert row_of(inline.rows(state), SANDBOXES.name) == {
         "sandbox_id": "sb_id", "version": 4, "name": "name", "status": "paused", "provider": "provider",
@@ -101,7 +101,7 @@ def test_every_column_follows_the_state() -> None:
         "stop_reason": "lost", "expires_at": to_text(at(7)), "remaining_seconds": 9.5, "notes": '["note"]',
         "pending_operation": "stop", "pending_attempt": 7, "pending_deadline": to_text(at(1)),
         "pending_holder": "pending-holder", "last_error": "error", "runs": 10, "open_executions": 0, "generation": 6,
-        "ref": '{"ref":8}', "incarnation": "incarnation",
+        "ref": '{"ref":8}', "incarnation": "incarnation", "capture": 1,
     }  # fmt: skip
     view = SandboxView.of(state)
     assert (view.generation, view.runs, view.incarnation, view.last_error) == (6, 10, "incarnation", "error")
@@ -130,7 +130,7 @@ def test_what_was_fixed_is_not_written_again() -> None:
     fixed = set(full) - set(changed)
     assert fixed == {
         "name", "provider", "template_id", "user_id", "agent_id", "tenant_id", "network", "limits", "labels",
-        "env_names", "ttl_seconds", "max_age_seconds", "created_at",
+        "env_names", "ttl_seconds", "max_age_seconds", "capture", "created_at",
     }  # fmt: skip
 
 

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 @click.option("--cpus", type=Decimal(), metavar="N", help="CPU limit, such as 2 or 0.5.")
 @click.option("--processes", type=Whole("processes"), metavar="N", help="Most processes at once.")
 @click.option("--disk", type=Whole("MiB"), metavar="MIB", help="Writable space in MiB.")
+@click.option("--capture/--no-capture", default=None, help="Keep code and output of its runs, encrypted.  [no]")
 @click.option("--idempotency-key", metavar="KEY", help="The same key again gives the same sandbox.")
 @common
 @pass_session
@@ -50,6 +51,7 @@ def create(
     cpus: float | None,
     processes: int | None,
     disk: int | None,
+    capture: bool | None,
     idempotency_key: str | None,
 ) -> None:
     """Create a sandbox and wait until it is active."""
@@ -75,6 +77,7 @@ def create(
             limits=_limits(session, template, {key: value for key, value in given.items() if value is not None}),
             labels=wanted_labels,
             env=wanted_env,
+            capture=capture,
             idempotency_key=idempotency_key,
         )
     if output.json:

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 def logs(session: Session, sandbox: str, limit: int) -> None:
     """List what was run in a sandbox, oldest first: when, what came of it, and how much it printed.
 
-    Code and output are not kept: what is recorded of them is their size and SHA-256.
+    What is recorded of code and output is their size and SHA-256. Where a sandbox captures them, `nexus audit body`
+    shows them.
     """
     from nexus.projections.projector import Projector
 
@@ -55,7 +56,10 @@ def logs(session: Session, sandbox: str, limit: int) -> None:
             for run in runs
         ],
     )
-    output.hint("Code and output are not kept, only their sizes and digests.")
+    if view.capture:
+        output.hint("`nexus audit body EXECUTION` shows code and output; --quiet lists whole ids.")
+    else:
+        output.hint("Code and output are not kept, only their sizes and digests.")
 
 
 def _outcome(run: ExecutionView) -> str:

@@ -178,6 +178,8 @@ def _finish(sink: ProgramOutput | KeptOutput | None) -> None:
 
 def _warn(session: Session, execution: Execution) -> None:
     """What the output itself does not tell."""
+    for note in execution.notes:
+        session.output.warn(note)
     result = execution.result
     for name, kept, written in (
         ("stdout", len(result.stdout), result.stdout_bytes),
@@ -207,6 +209,7 @@ def _as_dict(execution: Execution) -> dict[str, Any]:
         "stdout_bytes": result.stdout_bytes,
         "stderr_bytes": result.stderr_bytes,
         "valid_utf8": _is_utf8(result.stdout) and _is_utf8(result.stderr),
+        "notes": list(execution.notes),
     }
 
 

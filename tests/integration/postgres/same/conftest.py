@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from nexus.adapters.stores.postgres import PostgresStore
-from nexus.domain.ports import EventStore
+from nexus.adapters.stores.postgres import PostgresReading, PostgresStore
+from nexus.domain.ports import EventStore, Reading
 from nexus.projections.queries import SandboxQueries
 from nexus.testing.store_contract.base import OpenStore
 from tests.support.postgres import TestDatabase
@@ -46,3 +46,9 @@ def fleet(store: EventStore) -> Fleet:
 @pytest.fixture
 def queries(store: EventStore) -> SandboxQueries:
     return SandboxQueries(store.views)
+
+
+@pytest.fixture
+def open_reading(prepared: TestDatabase) -> Callable[[], Reading]:
+    """An auditor's look at the world's store."""
+    return lambda: PostgresReading(prepared.owner)

@@ -261,6 +261,8 @@ _RIGHTS: Final = {
     "events": "SELECT, INSERT",
     "snapshots": "SELECT, INSERT, UPDATE",
     "projection_positions": _ROWS,
+    "body_keys": "SELECT, INSERT, DELETE",
+    "bodies": "SELECT, INSERT, DELETE",
 }
 """What the application may do with the tables of the migrations; read models are its to write."""
 

@@ -10,6 +10,7 @@ from typing import Any, Final, cast
 
 from eventsourcing import persistence
 
+from nexus.adapters.stores.postgres.bodies import PostgresBodies
 from nexus.adapters.stores.postgres.database import MAX_CONNECTIONS, Database
 from nexus.adapters.stores.postgres.faults import ConnectionLost
 from nexus.adapters.stores.postgres.health import Blocker, held_back
@@ -47,6 +48,7 @@ class PostgresStore:
         self._recorder = Recorder(self._database)
         self._events = persistence.EventStore(self._mapper, self._recorder)
         self._views = PostgresViews(self._database)
+        self._bodies = PostgresBodies(self._database)
         self._news = News(self._database)
         self._own = 0
         self._trusted = 0
@@ -62,6 +64,11 @@ class PostgresStore:
     @property
     def views(self) -> PostgresViews:
         return self._views
+
+    @property
+    def bodies(self) -> PostgresBodies:
+        """Kept code and output, beside the log."""
+        return self._bodies
 
     def now(self) -> datetime:
         """The server's clock, to within half a round trip."""

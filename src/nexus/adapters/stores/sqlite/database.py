@@ -224,6 +224,8 @@ class Database:
             schema.check(connection, self.path)
             return
         connection.execute("PRAGMA synchronous = FULL")
+        # What an erasure deletes is to be gone from the file, too.
+        connection.execute("PRAGMA secure_delete = ON").close()
         if not self._is_prepared:
             self._patiently(lambda: schema.use_wal(connection))
             if schema.is_behind(connection, self.path, self._tables):

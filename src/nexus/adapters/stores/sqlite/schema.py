@@ -14,7 +14,7 @@ from nexus.domain.errors import SchemaMismatch, StoreUnavailable
 from nexus.domain.ports import Table
 from nexus.domain.values import to_text
 
-VERSION: Final = 1
+VERSION: Final = 2
 """Number of the newest file in `migrations`; SQLite keeps a file's own in `user_version`."""
 APPLICATION_ID: Final = 0x4E584553
 _MARKS: Final = (

@@ -11,6 +11,7 @@ from typing import Any, Final, cast
 from eventsourcing import persistence
 
 from nexus.adapters.stores.recording import EnvelopeMapper, find_own
+from nexus.adapters.stores.sqlite.bodies import SQLiteBodies
 from nexus.adapters.stores.sqlite.database import BUSY_SECONDS, Database
 from nexus.adapters.stores.sqlite.recorder import Datastore, Recorder
 from nexus.adapters.stores.sqlite.views import SQLiteViews
@@ -40,6 +41,7 @@ class SQLiteStore:
         self._recorder = Recorder(Datastore(self._database))
         self._events = persistence.EventStore(self._mapper, self._recorder)
         self._views = SQLiteViews(self._database)
+        self._bodies = SQLiteBodies(self._database)
         with self._database.reading() as connection:
             (self._installation,) = connection.execute("SELECT id FROM installation").fetchone()
 
@@ -50,6 +52,11 @@ class SQLiteStore:
     @property
     def views(self) -> SQLiteViews:
         return self._views
+
+    @property
+    def bodies(self) -> SQLiteBodies:
+        """Kept code and output, beside the log."""
+        return self._bodies
 
     def now(self) -> datetime:
         """This machine's clock: the file is shared by the processes of one machine only."""
