@@ -132,7 +132,7 @@ class Bodies:
             raise unknown
         try:
             # What belongs to others and what there is not are refused, recorded and answered alike.
-            with self._refusals.of(principal, "read_bodies", execution_id):
+            with self._refusals.of(principal, "read_body", execution_id):
                 Projector(self._store).catch_up("executions")
                 run = self._queries.execution(execution_id)
                 if run is None:
@@ -171,7 +171,7 @@ class Bodies:
         The event that says so is in the same transaction. Erasing what is not there changes nothing. A run in
         progress loses its output, too; runs that begin later are captured again. Raises `SandboxNotFound`.
         """
-        with self._refusals.of(principal, "erase_bodies", reference) as cause:
+        with self._refusals.of(principal, "erase", reference) as cause:
             view = self._queries.by_reference(reference, principal)
             authorize(principal, Action.ERASE_BODIES, owner_of(self._streams.get(view.sandbox_id)), reference)
         for attempt in range(RETRIES):
