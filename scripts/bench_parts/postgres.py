@@ -1,11 +1,13 @@
 """The Postgres event store against plain psycopg and against the event sourcing library as it comes.
 
 On a server of its own that writes everything to disk (fsync), on a unix socket. Writers are processes of their own.
-`NEXUS_BENCH_EVENTS=1000000` makes the logs of the tailing and of the rebuild that long (several minutes).
+`NEXUS_BENCH_EVENTS=1000000` makes the logs of the tailing and of the rebuild that long (several minutes);
+`NEXUS_BENCH_AREA` picks one of append, follow and replay.
 """
 
 from __future__ import annotations
 
+import os
 from contextlib import ExitStack
 
 from pydantic import TypeAdapter
@@ -26,28 +28,26 @@ from tests.support.postgres import OWNER, Server, private_server
 
 
 def rows() -> list[Row]:
+    areas = {"append": _appending, "follow": _postgres_following.rows, "replay": _replaying}
+    wanted = os.environ.get("NEXUS_BENCH_AREA")
     with private_server(shared_buffers="128MB", max_wal_size="4GB") as server:
-        return [
-            *_appending(server),
-            *_postgres_following.rows(server),
-            *_replaying(server),
-        ]
+        return [row for name, area in areas.items() if wanted in (None, name) for row in area(server)]
 
 
 # --- appending -------------------------------------------------------------------------------------------------------
 def _appending(server: Server) -> list[Row]:
     found: list[Row] = []
-    for count, turns, bars in ((1, 40, (0.8, 0.6)), (8, 30, (0.7, 0.45))):
+    for count, turns, each, bars in ((1, 30, 20, (0.8, 0.6)), (8, 14, 12, (0.7, 0.45))):
         with ExitStack() as stack:
             database = stack.enter_context(prepared(server))
             database.run(TABLE, user=OWNER)
             writers = Writers(stack, database.owner, count)
-            found += _of(writers, "1 writer" if count == 1 else f"{count} writers", turns, bars)
+            found += _of(writers, "1 writer" if count == 1 else f"{count} writers", turns, each, bars)
     return found
 
 
-def _of(writers: Writers, who: str, turns: int, bars: tuple[float, float]) -> list[Row]:
-    each = 25
+def _of(writers: Writers, who: str, turns: int, each: int, bars: tuple[float, float]) -> list[Row]:
+    """Each measurement is so many acts of each writer, all writers at the same time."""
     raw = writers.do("raw", each)
     writers.do("prepare", each * (turns + 5))()
     for act in ("append", "listed", "save", "command", "raw"):

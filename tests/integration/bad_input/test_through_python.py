@@ -133,7 +133,7 @@ ROWS: Final = rows()
 
 
 @pytest.fixture(scope="module")
-def nx(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NexusFS]:
+def nx(tmp_path_factory: pytest.TempPathFactory, shared_database_url: str) -> Iterator[NexusFS]:
     """One installation for all rows: none of them may change it."""
     folder = tmp_path_factory.mktemp("bad-input")
     site = folder / "site"
@@ -144,6 +144,7 @@ def nx(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NexusFS]:
             nexus = NexusFS(
                 LocalBackend(folder / "files"),
                 data_dir=str(folder),
+                database_url=shared_database_url,
                 sandbox_provider="scripted",
                 user_id=user,
                 auto_cleanup=False,

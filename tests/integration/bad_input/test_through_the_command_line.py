@@ -120,9 +120,9 @@ COMMANDS: Final = {("sandbox", name) for name in ["create", "run", "exec", "paus
 
 
 @pytest.fixture(scope="module")
-def nexus(tmp_path_factory: pytest.TempPathFactory) -> Console:
+def nexus(tmp_path_factory: pytest.TempPathFactory, shared_database_url: str) -> Console:
     """One installation for all rows: none of them may change it."""
-    console = Console(tmp_path_factory.mktemp("bad-input"))
+    console = Console(tmp_path_factory.mktemp("bad-input"), shared_database_url)
     console.create("box", "--idempotency-key", "k")
     console.create("asleep")
     console.ok("sandbox", "pause", "asleep")

@@ -8,5 +8,11 @@ from tests.integration.cli.console import Console
 
 
 @pytest.fixture
-def nexus(tmp_path: Path) -> Console:
-    return Console(tmp_path)
+def database_url() -> str:
+    """Empty for the embedded store. `tests/integration/postgres/same` has another answer."""
+    return ""
+
+
+@pytest.fixture
+def nexus(tmp_path: Path, database_url: str) -> Console:
+    return Console(tmp_path, database_url)

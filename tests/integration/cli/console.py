@@ -58,7 +58,8 @@ class Result:
 class Console:
     """One installation in a folder of its own, used by `ann` unless `NEXUS_USER` says otherwise."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, database_url: str = "") -> None:
+        """`database_url` is that of a migrated Postgres database; without it the store is embedded."""
         self.folder = folder
         self.data = folder / "data"
         self.cloud = folder / "cloud"
@@ -69,6 +70,8 @@ class Console:
             "NEXUS_USER": "ann",
             "PATH": os.environ["PATH"],
         }
+        if database_url:
+            self.env["NEXUS_DATABASE_URL"] = database_url
         self.provider: FakeProvider = scripted.provider(self.cloud)
         self._site = folder / "site"
         scripted.install(self._site, self.cloud)

@@ -5,24 +5,20 @@ from collections.abc import Iterator
 import pytest
 
 from nexus.adapters.stores.postgres import PostgresStore
-from nexus.projections.projector import prepare
 from tests.support import postgres
 from tests.support.postgres import TestDatabase
 
 
 @pytest.fixture
 def database() -> Iterator[TestDatabase]:
-    """A migrated database in this process's server."""
-    with postgres.database() as database:
+    """A database as `nexus migrate` leaves it, the read models' positions included, in this process's server."""
+    with postgres.database(prepared=True) as database:
         yield database
 
 
 @pytest.fixture
 def prepared(database: TestDatabase) -> TestDatabase:
-    """A database as `nexus migrate` leaves it, the read models' positions included."""
-    store = PostgresStore(database.owner)
-    prepare(store)
-    store.close()
+    """The same, for who says so."""
     return database
 
 

@@ -12,6 +12,8 @@ from nexus.adapters.stores.postgres import PostgresReading, PostgresStore
 from nexus.domain.ports import EventStore, Reading
 from nexus.projections.queries import SandboxQueries
 from nexus.testing.store_contract.base import OpenStore
+from tests.integration.cli.console import Console
+from tests.support import postgres
 from tests.support.postgres import TestDatabase
 from tests.support.world import World
 from tests.unit.projections.fleet import Fleet
@@ -52,3 +54,21 @@ def queries(store: EventStore) -> SandboxQueries:
 def open_reading(prepared: TestDatabase) -> Callable[[], Reading]:
     """An auditor's look at the world's store."""
     return lambda: PostgresReading(prepared.owner)
+
+
+# --- the doors -------------------------------------------------------------------------------------------------------
+@pytest.fixture
+def database_url(prepared: TestDatabase) -> str:
+    return prepared.application
+
+
+@pytest.fixture(scope="module")
+def shared_database_url() -> Iterator[str]:
+    """For modules whose tests change nothing."""
+    with postgres.database(prepared=True) as database:
+        yield database.application
+
+
+@pytest.fixture
+def nexus(tmp_path: Path, database_url: str) -> Console:
+    return Console(tmp_path, database_url)
