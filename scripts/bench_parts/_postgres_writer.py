@@ -5,8 +5,10 @@ Reads lines such as `append 25` from stdin, does that, and answers `done`.
 
 from __future__ import annotations
 
+import copy
 import itertools
 import sys
+from collections import deque
 from collections.abc import Callable
 from datetime import timedelta
 
@@ -19,6 +21,7 @@ from nexus.adapters.stores.postgres.statements import GIVEN
 from nexus.adapters.stores.recording import EnvelopeMapper
 from nexus.domain import commands as cmd
 from nexus.domain.decisions import decide
+from nexus.domain.events import Envelope
 from nexus.domain.sandbox import Sandbox, fold, stream_id
 from nexus.domain.values import Principal
 from nexus.engine.streams import Cause, Streams
@@ -53,7 +56,9 @@ class Writer:
         self._mapper = EnvelopeMapper()
         self._streams = Streams(self.store, MonotonicClock(), ProcessOrigin("bench"))
         self._cause = Cause.of(Principal(user_id="bench"), "run")
-        self._ahead: list[tuple[object, ...]] = []
+        self._raw_ahead: deque[tuple[object, ...]] = deque()
+        self._ahead: deque[Envelope] = deque()
+        self._listed_ahead: deque[tuple[Envelope, Sandbox]] = deque()
         self._runs = itertools.count()
         self._open = ""
         self._state = self._new_sandbox()
@@ -66,24 +71,24 @@ class Writer:
         return last
 
     def prepare(self, count: int = 200) -> None:
-        """Parameters of what `raw` is to write: making them is not its work."""
+        """Make what is to be written: that is not the work of who writes it."""
         for envelope, _ in itertools.islice(self._plain, count):
             record = self._mapper.to_stored_event(envelope)
-            self._ahead.insert(0, tuple(getattr(record, name) for name in GIVEN))
+            self._raw_ahead.appendleft(tuple(getattr(record, name) for name in GIVEN))
+        self._ahead.extendleft(envelope for envelope, _ in itertools.islice(self._events, count))
+        self._listed_ahead.extendleft((one, copy.copy(state)) for one, state in itertools.islice(self._listed, count))
 
     def raw(self) -> None:
         """A prepared INSERT of the same columns under the same indexes, by psycopg alone."""
-        if not self._ahead:
-            self.prepare()
-        self._raw.execute(_INSERT, self._ahead.pop(), prepare=True).fetchone()
+        self._raw.execute(_INSERT, self._raw_ahead.pop(), prepare=True).fetchone()
 
     def append(self) -> None:
         """The event alone."""
-        self.store.append([next(self._events)[0]])
+        self.store.append([self._ahead.pop()])
 
     def listed(self) -> None:
         """An append with the rows of the list and of what is due."""
-        envelope, state = next(self._listed)
+        envelope, state = self._listed_ahead.pop()
         self.store.append([envelope], rows=inline.rows(state, state.version - 1))
 
     def save(self) -> None:

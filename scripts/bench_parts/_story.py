@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -80,8 +81,8 @@ def life(runs: int) -> Iterator[tuple[ev.Envelope, Sandbox]]:
     sandbox_id = f"sb_{uuid.uuid4().hex}"
     stream = stream_id(sandbox_id)
     begun = ev.SandboxStarted(attempt=1, ref={"id": "1"}, incarnation="i", expires_at=NOW)
-    story: list[ev.Event] = [requested(sandbox_id), begun]
-    story.extend(part for number in range(runs) for part in run(number))
+    # One by one: whoever wants no end of events asks for a million runs.
+    story = itertools.chain[ev.Event]([requested(sandbox_id), begun], (part for n in range(runs) for part in run(n)))
     state: Sandbox | None = None
     for version, happened in enumerate(story, start=1):
         placed = envelope(stream, version, happened)

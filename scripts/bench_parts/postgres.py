@@ -48,26 +48,20 @@ def _appending(server: Server) -> list[Row]:
 
 def _of(writers: Writers, who: str, turns: int, each: int, bars: tuple[float, float]) -> list[Row]:
     """Each measurement is so many acts of each writer, all writers at the same time."""
-    raw = writers.do("raw", each)
-    writers.do("prepare", each * (turns + 5))()
+    writers.do("prepare", each)()
     for act in ("append", "listed", "save", "command", "raw"):
         writers.do(act, each)()
 
-    def against_raw(name: str, act: str, bar: float | None) -> Row:
-        writers.do("prepare", each * (turns + 5))()
-        return compare_speed(f"{name}, {who} / the same INSERT in psycopg", writers.do(act, each), raw, turns, bar)
+    def compared(name: str, act: str, other: str, bar: float | None) -> Row:
+        writers.do("prepare", each * (turns + 3))()
+        return compare_speed(name, writers.do(act, each), writers.do(other, each), turns, bar)
 
+    against = f"{who} / the same INSERT in psycopg"
     return [
-        against_raw("append one event", "append", bars[0]),
-        against_raw("decide and append", "save", None),
-        against_raw("a whole command (load, decide, append, rows)", "command", bars[1]),
-        compare_speed(
-            f"append with list and due rows, {who} / without",
-            writers.do("listed", each),
-            writers.do("append", each),
-            turns,
-            0.85,
-        ),
+        compared(f"append one event, {against}", "append", "raw", bars[0]),
+        compared(f"decide, fold, append, {against}", "save", "raw", bars[1]),
+        compared(f"a whole command (load, decide, append, rows), {against}", "command", "raw", None),
+        compared(f"append with list and due rows, {who} / without", "listed", "append", 0.85),
     ]
 
 

@@ -202,3 +202,23 @@ def find_own(records: Sequence[EnvelopeRecord], stored: Mapping[str, PlacedRecor
     if all(is_same(record, found) for record, found in zip(records, own, strict=True)):
         return [found for found in own if found is not None]
     return None
+
+
+def placed_at(envelope: Envelope, position: int, recorded_at: datetime) -> Envelope:
+    """What `dataclasses.replace` makes, at a third of its price: this is on the path of every append."""
+    return Envelope(
+        envelope.event_id,
+        envelope.originator_id,
+        envelope.originator_version,
+        envelope.occurred_at,
+        envelope.event,
+        envelope.actor,
+        envelope.tenant_id,
+        envelope.command,
+        envelope.correlation_id,
+        envelope.causation_id,
+        envelope.origin,
+        envelope.agent_id,
+        position,
+        recorded_at,
+    )

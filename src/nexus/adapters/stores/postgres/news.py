@@ -19,6 +19,8 @@ from nexus.adapters.stores.postgres.database import Database, Link
 from nexus.domain.errors import StoreError
 
 CHANNEL: Final = "nexus_events"
+_TELL: Final = "SELECT set_config('synchronous_commit', 'off', true), pg_notify(%s, %s)"
+"""Waits for no disk: what a crash loses of it, a look finds."""
 COALESCE: Final = 0.01
 """Seconds between two notifications of one process."""
 _BACK_OFF: Final = 1.0
@@ -65,7 +67,7 @@ class News:
                 self._told = position = self._to_tell
             try:
                 with self._database.using() as link:
-                    link.execute("SELECT pg_notify(%s, %s)", (CHANNEL, str(position)), prepare=True)
+                    link.execute(_TELL, (CHANNEL, str(position)), prepare=True)
             except StoreError:
                 pass  # who listens looks by itself, too
             if not self._closed:

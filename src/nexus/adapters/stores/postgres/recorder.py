@@ -227,7 +227,14 @@ def _event_parameters(events: Sequence[EnvelopeRecord], epoch: int) -> list[Any]
 
 
 def _values(event: EnvelopeRecord) -> list[Any]:
-    return [scalar(getattr(event, name)) if name != "state" else event.state for name in GIVEN]
+    facts = vars(event)
+    values = [facts[name] for name in GIVEN]
+    for place in _NUMBERS:
+        values[place] = scalar(values[place])
+    return values
+
+
+_NUMBERS: Final = tuple(GIVEN.index(name) for name in ("originator_version", "schema_version"))
 
 
 def _more_parameters(snapshots: Sequence[Snapshot], rows: Sequence[RowWrite]) -> list[Any]:

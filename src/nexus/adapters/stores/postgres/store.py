@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final, cast
 
@@ -17,7 +16,7 @@ from nexus.adapters.stores.postgres.health import Blocker, held_back
 from nexus.adapters.stores.postgres.news import News
 from nexus.adapters.stores.postgres.recorder import Recorder
 from nexus.adapters.stores.postgres.views import PostgresViews
-from nexus.adapters.stores.recording import EnvelopeMapper, find_own
+from nexus.adapters.stores.recording import EnvelopeMapper, find_own, placed_at
 from nexus.domain.errors import StoreOutcomeUnknown, StoreUnavailable, StreamConflict
 from nexus.domain.events import Envelope, Fact
 from nexus.domain.ports import RowWrite, Snapshot
@@ -90,28 +89,29 @@ class PostgresStore:
     ) -> list[Envelope]:
         receipt: list[str] = []
         try:
-            recordings = self._put(envelopes, rows, snapshots, receipt)
+            positions = self._put(envelopes, rows, snapshots, receipt)
         except persistence.IntegrityError as error:
             return self._appended_before(envelopes, error)
         placed = [
-            replace(envelope, position=recording.notification.id, recorded_at=datetime.fromisoformat(moment))
-            for envelope, recording, moment in zip(envelopes, recordings, receipt, strict=True)
+            placed_at(envelope, position, datetime.fromisoformat(moment))
+            for envelope, position, moment in zip(envelopes, positions, receipt, strict=True)
         ]
         self._announce(placed)
         return placed
 
     def _put(
         self, envelopes: Sequence[Envelope], rows: Sequence[RowWrite], snapshots: Sequence[Snapshot], receipt: list[str]
-    ) -> list[persistence.Recording[str]]:
+    ) -> Sequence[int]:
         """Store them; when the answer is lost, do it again until there is one.
 
         The second attempt cannot store anything twice: if the first one was carried out, its event ids are in the
         way, and if the server is still at it, the second one waits for it at the index.
         """
+        records = list(map(self._mapper.to_stored_event, envelopes))
         deadline = None
         while True:
             try:
-                return self._events.put(envelopes, rows=rows, snapshots=snapshots, receipt=receipt)
+                return self._recorder.insert_events(records, rows=rows, snapshots=snapshots, receipt=receipt)
             except ConnectionLost:
                 deadline = deadline or time.monotonic() + RESOLVE_SECONDS
             except StoreUnavailable as error:
