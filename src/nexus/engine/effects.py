@@ -6,6 +6,7 @@ an outcome with an old attempt number is refused by the aggregate (`Superseded`)
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -116,18 +117,25 @@ class Effects:
         attempt = self._attempt(state, Operation.CREATE)
         provider = self.provider(state)
         found = [seen for seen in provider.find(state.sandbox_id, self.store.installation) if seen.condition != "gone"]
+        # Recorded first, then cleaned up: whoever was overtaken here meanwhile must not touch what the next one adopted.
+        # What cannot be removed now is no live sandbox's, and the orphan sweep removes it.
         if found:
-            for extra in found[1:]:
-                provider.destroy(extra.ref)
-            return self._started(state, provider, attempt, cause, found[0])
-        provider.discard(state.sandbox_id, self.store.installation)
+            adopted = self._started(state, provider, attempt, cause, found[0])
+            if adopted.ref == found[0].ref.to_json():
+                with contextlib.suppress(ProviderError):
+                    for extra in found[1:]:
+                        provider.destroy(extra.ref)
+            return adopted
         command = cmd.RecordFailed(
             attempt=attempt,
             error="creator_lost",
             message="whoever was creating the sandbox is gone, and nothing was there to adopt",
             reason=StopReason.ORPHANED,
         )
-        return self._streams.execute(state.sandbox_id, command, cause).state
+        failed = self._streams.execute(state.sandbox_id, command, cause).state
+        with contextlib.suppress(ProviderError):
+            provider.discard(state.sandbox_id, self.store.installation)
+        return failed
 
     def _started(self, state: Sandbox, provider: Provider, attempt: int, cause: Cause, observed: Observed) -> Sandbox:
         command = cmd.RecordStarted(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
@@ -71,6 +72,32 @@ def test_a_creation_cut_short_is_adopted_or_ended(world: World, step: str, reaso
     assert report.taken_over == [view.sandbox_id]
     assert view.stop_reason == reason
     assert len(world.cloud.resources()) == (0 if reason else 1)
+
+
+def test_an_adopter_that_was_overtaken_destroys_nothing(world: World) -> None:
+    """Found by the model: it saw nothing to adopt, froze, and woke up when another had adopted what came late."""
+    with pytest.raises(Crash):
+        crashing_at(world, "create.intent").create(ANN, "data")
+    [view] = world.engine.list(ANN).sandboxes
+    world.kill("doomed")
+    frozen, other = world.worker("frozen"), world.worker("other")
+    provider = frozen.providers.get("fake")
+    find = provider.find
+
+    def slow(*given: Any) -> Any:
+        found = find(*given)
+        world.kill("frozen")
+        state = other.streams.get(view.sandbox_id)
+        other.providers.get("fake").ensure(other._effects.spec(state, 1, other.store.now()))
+        other.sweep()
+        return found
+
+    with patch.object(provider, "find", slow):
+        frozen.sweep()
+    [view] = world.engine.list(ANN).sandboxes
+    assert view.status == "active"
+    assert [seen.sandbox_id for seen in world.cloud.resources()] == [view.sandbox_id]
+    assert world.engine.run(ANN, "data", code="1").exit_code == 0
 
 
 def test_a_retry_with_the_same_key_meets_what_was_recovered(world: World) -> None:
