@@ -117,8 +117,8 @@ class Effects:
         attempt = self._attempt(state, Operation.CREATE)
         provider = self.provider(state)
         found = [seen for seen in provider.find(state.sandbox_id, self.store.installation) if seen.condition != "gone"]
-        # Recorded first, then cleaned up: whoever was overtaken meanwhile must not touch what the next one adopted. What
-        # cannot be removed now is no live sandbox's, and the orphan sweep removes it.
+        # Recorded first, then cleaned up: whoever was overtaken meanwhile must not touch what the next one adopted.
+        # What cannot be removed now is no live sandbox's, and the orphan sweep removes it.
         if found:
             adopted = self._started(state, provider, attempt, cause, found[0])
             if adopted.ref == found[0].ref.to_json():
