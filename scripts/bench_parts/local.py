@@ -47,6 +47,9 @@ class _Bench:
             compare(
                 "run python, fresh interpreter / python -c", self._run("python", python, "fresh"), plain, _RUNS, 1.2
             ),
+            compare(
+                "run python in a session / python -c", self._run("python", python, session="bench"), plain, _RUNS, 0.35
+            ),
             compare("run bash / python -c", self._run("bash", b"echo 1"), plain, _RUNS, 0.3),
             compare("run node / node -e", self._run("javascript", b"console.log(1)"), node, _NODES, 1.2),
             compare(
@@ -75,10 +78,15 @@ class _Bench:
         self._made.append(spec)
         return self._provider.ensure(spec)
 
-    def _run(self, language: str, code: bytes, mode: str = "warm") -> Callable[[], None]:
+    def _run(self, language: str, code: bytes, mode: str = "warm", session: str | None = None) -> Callable[[], None]:
         def run() -> None:
             request = RunRequest(
-                f"ex_{uuid.uuid4().hex}", 30, language, code, mode="fresh" if mode == "fresh" else "warm"
+                f"ex_{uuid.uuid4().hex}",
+                30,
+                language,
+                code,
+                mode="fresh" if mode == "fresh" else "warm",
+                session=session,
             )
             result = self._provider.run(self._ref, request)
             assert result.stdout == b"1\n", result

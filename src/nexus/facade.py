@@ -120,14 +120,24 @@ class NexusFS:
         timeout: int = 30,
         *,
         env: Mapping[str, str] | None = None,
+        session: str | None = None,
         on_output: OutputSink | None = None,
     ) -> dict[str, Any]:
         """Run code; its time to live starts anew. `timeout` is in seconds; exceeding it raises.
 
+        Python code that names a `session` finds the variables of the run before it in that session.
+
         Returns stdout, stderr, exit_code, execution_time (seconds), execution_id, timed_out, truncated.
         """
         execution = self.engine.run(
-            self.principal, sandbox_id, language=language, code=code, timeout=timeout, env=env, on_output=on_output
+            self.principal,
+            sandbox_id,
+            language=language,
+            code=code,
+            timeout=timeout,
+            env=env,
+            session=session,
+            on_output=on_output,
         )
         return {
             "stdout": execution.stdout,

@@ -87,7 +87,7 @@ class BareDocker(DockerProvider):
 
     @property
     def capabilities(self) -> Capabilities:
-        return replace(super().capabilities, languages=("bash",), native_ttl=False)
+        return replace(super().capabilities, languages=("bash",), sessions=(), native_ttl=False)
 
 
 class TestWithoutPython(SharingContract):

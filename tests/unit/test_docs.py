@@ -43,6 +43,7 @@ def capabilities() -> str:
         "network": lambda c: ", ".join(c.network),
         "limits": lambda c: ", ".join(sorted(c.limits)) or "-",
         "GPU": lambda c: "yes" if c.gpu else "no",
+        "sessions": lambda c: ", ".join(c.sessions) or "-",
         "files": lambda c: "yes" if c.files else "no",
     }
     lines = [f"| | {' | '.join(all_of_them)} |", "|---" * (len(all_of_them) + 1) + "|"]

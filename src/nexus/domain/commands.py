@@ -46,6 +46,7 @@ class StartExecution(Command):
     timeout: int
     lease_until: datetime
     holder: str
+    session: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -131,6 +131,7 @@ def _start_execution(c: cmd.StartExecution, s: Sandbox, now: datetime) -> list[e
             lease_until=c.lease_until,
             holder=c.holder,
             expires_at=_later(s, now + s.ttl),
+            session=c.session,
         )
     ]
 

@@ -69,6 +69,7 @@ class ExecutionStarted(Event):
     """The intent to run. Recorded before the provider is asked; each execution id runs at most once."""
 
     TOPIC: ClassVar = "execution.started"
+    VERSION: ClassVar = 2
     execution_id: str
     language: str
     code_sha256: str
@@ -77,6 +78,7 @@ class ExecutionStarted(Event):
     lease_until: AwareDatetime
     holder: str
     expires_at: AwareDatetime
+    session: str | None = None
 
 
 class _ExecutionEnded(Event):
@@ -283,7 +285,9 @@ EVENT_TYPES: Final[tuple[type[Event], ...]] = (
 )
 BY_TOPIC: Final[dict[str, type[Event]]] = {kind.TOPIC: kind for kind in EVENT_TYPES}
 
-UPCASTERS: Final[dict[tuple[str, int], Callable[[Json], Json]]] = {}
+UPCASTERS: Final[dict[tuple[str, int], Callable[[Json], Json]]] = {
+    (ExecutionStarted.TOPIC, 1): lambda payload: {**payload, "session": None},  # before there were sessions
+}
 """(topic, old version) → a function from the old payload to that of the next version."""
 
 

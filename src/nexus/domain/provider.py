@@ -40,6 +40,8 @@ class Capabilities:
     gpu: bool = False
     stdin: bool = True
     files: bool = True
+    sessions: tuple[str, ...] = ()
+    """Languages whose runs may go on with the variables of earlier ones (`RunRequest.session`)."""
     argv: bool = True
     """Runs a command given as an argument list (`nexus sandbox exec`)."""
     own_templates: bool = True
@@ -142,6 +144,13 @@ class RunRequest:
     env: Mapping[str, str] = field(default_factory=dict)
     mode: ExecutionMode = "warm"
     """`warm` may fork a warmed-up interpreter; `fresh` starts a new one."""
+    session: str | None = None
+    """Go on with the variables of the last run in the session of this name, which then stands still in between.
+
+    Runs of a session come one after the other: one that comes during another raises `ProviderUnavailable`. A run that
+    is killed, or kills itself, leaves the variables as they were before it. The first run begins the session, and so
+    does one with mode `fresh`.
+    """
     keep_until: datetime | None = None
     """A new, later deadline for providers that own one (as `extend`, in the same round trip where that is possible)."""
 
@@ -162,6 +171,8 @@ class ExecutionResult:
     timed_out: bool = False
     signal: int | None = None
     oom_killed: bool = False
+    session_started: bool = False
+    """The run was the first of its session, or that had lost its variables: it found none."""
 
     @property
     def truncated(self) -> bool:

@@ -71,6 +71,7 @@ class Program:
     stdin: bytes = b""
     env: tuple[tuple[str, str], ...] = ()
     fresh: bool = False
+    session: str | None = None
 
     @property
     def body(self) -> bytes:
@@ -117,6 +118,7 @@ class Executions:
             timeout=program.timeout,
             lease_until=lease(self._limits, program.timeout, now),
             holder=self._liveness.me,
+            session=program.session,
         )
         recorded = self._streams.execute(state.sandbox_id, start, cause)
         self._step("run.intent")
@@ -137,6 +139,7 @@ class Executions:
             stdin=program.stdin,
             env=dict(program.env),
             mode="fresh" if program.fresh else "warm",
+            session=program.session,
             keep_until=start.lease_until + timedelta(seconds=state.ttl_seconds) + PROVIDER_GRACE,
         )
         try:

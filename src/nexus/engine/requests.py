@@ -51,7 +51,9 @@ class RunOptions(TypedDict, total=False):
     stdin: bytes
     env: Mapping[str, str] | None
     fresh: bool
-    """Start a new interpreter instead of forking a warm one."""
+    """Start a new interpreter instead of forking a warm one; with `session`, begin that anew."""
+    session: str | None
+    """Go on with the variables of the run before this one in the session of this name (python)."""
 
 
 class Requests:
@@ -124,6 +126,10 @@ class Requests:
             raise self.unsupported(provider, "run a command", lambda c: c.argv)
         if program.argv is None and program.language not in able.languages:
             raise self.unsupported(provider, f"run {program.language}", lambda c: program.language in c.languages)
+        if program.session is not None and program.language not in able.sessions:
+            raise self.unsupported(
+                provider, f"keep a session of {program.language}", lambda c: program.language in c.sessions
+            )
         if program.stdin and not able.stdin:
             raise self.unsupported(provider, "pass standard input", lambda c: c.stdin)
 
@@ -168,8 +174,13 @@ class Requests:
         if len(stdin) > self._limits.max_code_bytes:
             raise InvalidInput(f"Standard input has more than {self._limits.max_code_bytes} bytes", field="stdin")
         env = tuple(validation.env(options.get("env")).items())
+        session = options.get("session")
+        if session is not None:
+            validation.identifier(session, "session")
         if argv is not None:
+            if session is not None:
+                raise InvalidInput("A session runs code, not a command", hint="Give code.", field="session")
             return Program("command", seconds, argv=validation.argv(argv), stdin=stdin, env=env, fresh=fresh)
         language = validation.language(options.get("language", "python"))
         source = validation.code(code, self._limits.max_code_bytes)
-        return Program(language, seconds, code=source, stdin=stdin, env=env, fresh=fresh)
+        return Program(language, seconds, code=source, stdin=stdin, env=env, fresh=fresh, session=session)

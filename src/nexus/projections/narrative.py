@@ -70,9 +70,10 @@ def _requested(e: ev.SandboxRequested) -> str:
 
 
 def _run_started(e: ev.ExecutionStarted) -> str:
+    session = f" in session '{e.session}'" if e.session is not None else ""
     return (
         f"started {e.language} run {e.execution_id} ({e.code_bytes} bytes, sha256 {e.code_sha256[:12]}…)"
-        f" with a time-out of {seconds(e.timeout)}"
+        f"{session} with a time-out of {seconds(e.timeout)}"
     )
 
 

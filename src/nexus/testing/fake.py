@@ -222,6 +222,8 @@ class FakeProvider(Calls):
                 raise ProviderInvalidRequest("Exactly one of code and argv is needed")
             if request.code is not None and request.language not in self._capabilities.languages:
                 raise ProviderUnsupported(f"The {self._name} provider does not run {request.language}")
+            if request.session is not None:
+                raise ProviderUnsupported(f"The {self._name} provider keeps no sessions")
             execution, resource = self._begin(ref, request)
             run = FakeRun(self.cloud, resource, execution, request, on_output)
             try:

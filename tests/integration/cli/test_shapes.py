@@ -20,7 +20,7 @@ STATUS = (
 )
 RUN = (
     "stdout stderr exit_code execution_time execution_id timed_out truncated "
-    "sandbox_id language signal oom_killed stdout_bytes stderr_bytes valid_utf8 notes"
+    "sandbox_id language signal oom_killed session_started stdout_bytes stderr_bytes valid_utf8 notes"
 )
 EXECUTION = (
     "execution_id sandbox_id actor agent_id status language code_sha256 code_bytes timeout started_at finished_at "

@@ -210,6 +210,7 @@ def test_what_a_provider_cannot_do_is_refused_before_an_event(world: World) -> N
             lambda: engine.run(ANN, "data", code="1", language="bash"),
             lambda: engine.run(ANN, "data", argv=["ls"]),
             lambda: engine.run(ANN, "data", code="1", stdin=b"x"),
+            lambda: engine.run(ANN, "data", code="1", session="work"),
         ):
             with pytest.raises(ProviderUnsupported):
                 attempt()

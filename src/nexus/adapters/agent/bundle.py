@@ -18,8 +18,8 @@ from types import CodeType
 
 PACKAGE = "nexus.adapters.agent.guest"
 MODULES = (
-    "frames", "kernel", "sweep", "confine", "fileops", "script", "ending", "zygote", "child", "languages", "peers",
-    "operation", "nursery", "watching", "desk", "server", "routing", "prepare", "main",
+    "frames", "kernel", "sweep", "confine", "fileops", "script", "ending", "zygote", "session", "child", "languages",
+    "peers", "operation", "nursery", "watching", "desk", "server", "routing", "prepare", "main",
 )  # fmt: skip
 """In the order in which they need each other."""
 LENGTH = struct.Struct("=I")

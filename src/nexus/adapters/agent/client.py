@@ -159,6 +159,8 @@ class AgentLink(Link):
             "mode": request.mode,
             "env": dict(request.env),
         }
+        if request.session is not None:
+            header["session"] = request.session
         if request.argv is not None:
             header["argv"] = list(request.argv)
         if request.keep_until is not None:
@@ -226,6 +228,7 @@ class AgentLink(Link):
             timed_out=timed_out,
             signal=signal or None,
             oom_killed=fields.get("oom") is True,
+            session_started=fields.get("session_started") is True,
         )
 
     def _stop(self, channel: Channel) -> None:

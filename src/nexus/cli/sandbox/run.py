@@ -52,7 +52,8 @@ def _options(command: Any) -> Any:
     "-l", "--language", metavar="LANGUAGE", help="python, javascript or bash.  [by the file's name, else python]"
 )
 @_options
-@click.option("--fresh", is_flag=True, help="Start a new interpreter; do not fork a warm one.")
+@click.option("--fresh", is_flag=True, help="Start a new interpreter, or begin the session anew.")
+@click.option("--session", "session_name", metavar="NAME", help="Go on with the variables of the last run in it.")
 @common
 @pass_session
 def run(
@@ -66,6 +67,7 @@ def run(
     stdin: bool,
     variables: tuple[str, ...],
     fresh: bool,
+    session_name: str | None,
 ) -> int:
     """Run code in a sandbox and exit as it does: its own status, 128+n for signal n, 124 when it took too long.
 
@@ -88,6 +90,7 @@ def run(
         language=language,
         code=_code(session, code, file),
         fresh=fresh,
+        session=session_name,
     )
 
 
@@ -132,6 +135,7 @@ def _execute(
     stream: bool | None,
     stdin: bool,
     variables: tuple[str, ...],
+    /,
     **program: Any,
 ) -> int:
     output = session.output
@@ -206,6 +210,7 @@ def _as_dict(execution: Execution) -> dict[str, Any]:
         "language": execution.language,
         "signal": result.signal,
         "oom_killed": result.oom_killed,
+        "session_started": result.session_started,
         "stdout_bytes": result.stdout_bytes,
         "stderr_bytes": result.stderr_bytes,
         "valid_utf8": _is_utf8(result.stdout) and _is_utf8(result.stderr),

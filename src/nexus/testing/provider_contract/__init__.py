@@ -11,7 +11,7 @@ of one provider's own ways do not belong in here.
 
 import pytest
 
-_PARTS = ("base", "files", "lifecycle", "pausing", "pooling", "running", "stopping", "threads")
+_PARTS = ("base", "files", "lifecycle", "pausing", "pooling", "running", "sessions", "stopping", "threads")
 pytest.register_assert_rewrite(*(f"{__name__}.{part}" for part in _PARTS))
 
 from nexus.testing.provider_contract.base import ContractBase  # noqa: E402 - after assertions are made to speak
@@ -20,11 +20,14 @@ from nexus.testing.provider_contract.lifecycle import LifecycleContract  # noqa:
 from nexus.testing.provider_contract.pausing import PauseContract  # noqa: E402
 from nexus.testing.provider_contract.pooling import WarmPoolContract  # noqa: E402
 from nexus.testing.provider_contract.running import RunContract  # noqa: E402
+from nexus.testing.provider_contract.sessions import SessionContract  # noqa: E402
 from nexus.testing.provider_contract.stopping import StopContract  # noqa: E402
 from nexus.testing.provider_contract.threads import ThreadContract  # noqa: E402
 
 __all__ = ["ContractBase", "ProviderContract", "WarmPoolContract"]
 
 
-class ProviderContract(LifecycleContract, RunContract, StopContract, PauseContract, FileContract, ThreadContract):
+class ProviderContract(
+    LifecycleContract, RunContract, StopContract, PauseContract, FileContract, SessionContract, ThreadContract
+):
     """Every promise of the port. See `ContractBase` for what a subclass may set."""

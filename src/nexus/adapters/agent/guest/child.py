@@ -22,8 +22,10 @@ def now() -> float:
 class Child:
     """One program: what it wrote and how it ended. It is forked first and told what to become later."""
 
-    def __init__(self, slot: int) -> None:
+    def __init__(self, slot: int, control: _socket.socket) -> None:
         self.slot = slot
+        self.control = control
+        """Who forks it, kills it and tells of its end: the zygote, or a session."""
         self.folder = ""
         """Where its source is; goes with it."""
         self.spec = self.stdin = self.stdout = self.stderr = self.report = -1
@@ -39,8 +41,8 @@ class Child:
         """No process of it is alive."""
         return self.gone or self.status is not None or self.failure != 0
 
-    def fork(self, control: _socket.socket) -> None:
-        """Have the zygote fork it. Raises OSError when there are no descriptors left; then nothing has started."""
+    def fork(self) -> None:
+        """Have it forked. Raises OSError when there are no descriptors left; then nothing has started."""
         theirs = []
         try:
             for name in ("spec", "stdin"):
@@ -53,13 +55,20 @@ class Child:
                 setattr(self, name, read)
                 os.set_blocking(read, False)
             os.set_blocking(self.stdin, False)
-            zygote.send(control, zygote.START, self.slot, 0, theirs)
+            zygote.send(self.control, zygote.START, self.slot, 0, theirs)
         except OSError:
             self.close()
             raise
         finally:
             for descriptor in theirs:
                 os.close(descriptor)
+
+    def kill(self) -> None:
+        """End it; whoever forked it tells when it is gone."""
+        try:
+            zygote.send(self.control, zygote.KILL, self.slot)
+        except OSError:
+            pass  # of a session that is over: it is dead already
 
     def become(self, spec: dict[str, object], extra: bytes | None = None, more: bool = False) -> None:
         """Tell it what to become. `extra` is what the program finds at descriptor 3, `more` that some will follow."""

@@ -95,6 +95,8 @@ class Desk:
             raise frames.Malformed("a word of a command cannot hold a NUL")
         if language is not None and language not in languages.SUFFIXES:
             self._abandon(operation, "unsupported", "unknown language")
+        elif "session" in fields and language != "python":
+            self._abandon(operation, "unsupported", "only python has sessions")
         elif execution in self._seen:
             self._abandon(operation, "seen", "this execution id was used before")
         else:
@@ -123,8 +125,13 @@ class Desk:
         operation.started = now()
         operation.attempts += 1
         fresh, language = operation.fields.get("mode") == "fresh", operation.language
+        session = operation.fields.get("session")
         try:
-            if language is None:
+            if isinstance(session, str):
+                if not self.nursery.start_in_session(operation, operation.spec, session, fresh):
+                    self._abandon(operation, "busy", "session " + session + " is running something already")
+                    return False
+            elif language is None:
                 self.nursery.start(operation, operation.spec)
             elif not self.nursery.start_source(operation, operation.spec, language, fresh):
                 self._abandon(operation, "unsupported", language + " is not installed in this sandbox")
@@ -179,7 +186,7 @@ class Desk:
         """End an operation that has a process. The first reason counts."""
         if not operation.reason and operation.child is not None and not operation.child.ended:
             operation.reason = reason
-            self.nursery.kill(operation.child)
+            operation.child.kill()
 
     # --- while they run ---
 

@@ -12,8 +12,9 @@ HELLO
 SETUP
     {env, ttl?: ms}; may be cut over several frames, then END. DONE {known}: whether it was set up before.
 RUN
-    {id, timeout: ms, language, argv?, mode, env, ttl?: ms}; may be cut over several frames. Followed by CODE frames
-    with the source, DATA frames with standard input, and END, at which it starts: ACCEPTED, STDOUT and STDERR, EXITED.
+    {id, timeout: ms, language, argv?, mode, session?, env, ttl?: ms}; may be cut over several frames. Followed by CODE
+    frames with the source, DATA frames with standard input, and END, at which it starts: ACCEPTED, STDOUT and STDERR,
+    EXITED. Runs of one `session` go on with each other's variables, one at a time; mode `fresh` begins it anew.
 CANCEL
     {id}, on a channel of its own. DONE {known}, once everything of that run is dead.
 STOP
@@ -27,9 +28,9 @@ WRITE
 QUIT
     {}: ends the sandbox, and with it the stream.
 
-EXITED is {code, signal, timed_out, oom, stopped, stdout, stderr, us}: `code` is the program's own (0-255) unless
-`signal` is not 0; `stdout` and `stderr` count all bytes written, those beyond the cap included; at most `OUTPUT_CAP`
-bytes per stream are sent.
+EXITED is {code, signal, timed_out, oom, stopped, session_started, stdout, stderr, us}: `code` is the program's own
+(0-255) unless `signal` is not 0; `stdout` and `stderr` count all bytes written, those beyond the cap included; at most
+`OUTPUT_CAP` bytes per stream are sent.
 
 Promises. An agent that awaits its SETUP does nothing before it (ERROR `unready`), and heeds only the first one.
 Nothing runs before END. An execution id is claimed at END and runs at most once: a second END answers ERROR `seen`,

@@ -110,9 +110,7 @@ def _start_zygote(config: dict[str, object], script_text: str) -> tuple[_socket.
         signals.signal(signals.SIGTERM, signals.SIG_DFL)
         rules = confine.Rules(config)
         confine.keep_only([0, 1, 2, other.fileno()])
-        path = zygote.serve(other, rules)
-        assert path is not None
-        zygote.run_script(path, rules.home)
+        zygote.serve(other, rules)()
         raise SystemExit
     other.close()
     return mine, pid

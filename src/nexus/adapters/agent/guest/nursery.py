@@ -13,15 +13,19 @@ from nexus.adapters.agent.guest import languages, sweep, zygote
 from nexus.adapters.agent.guest.child import PIPES, Child
 from nexus.adapters.agent.guest.confine import Rules
 from nexus.adapters.agent.guest.operation import Operation
+from nexus.adapters.agent.guest.session import Session
+
+MAX_SESSIONS = 8
 
 Spec = dict[str, object]
 
 
 class Nursery:
-    """`pipes` maps descriptors that the agent is to watch to (child, name of the pipe)."""
+    """What the agent is to watch: `pipes` maps descriptors to (child, name of the pipe), `sessions` to sessions."""
 
     def __init__(self, control: _socket.socket, zygote_pid: int, rules: Rules, code_dir: str) -> None:
         self.pipes: dict[int, tuple[Child, str]] = {}
+        self.sessions: dict[int, Session] = {}
         self._control = control
         self._zygote_pid = zygote_pid
         self._rules = rules
@@ -85,8 +89,8 @@ class Nursery:
 
     def _fork(self) -> Child:
         self._slots += 1
-        child = Child(self._slots)
-        child.fork(self._control)
+        child = Child(self._slots, self._control)
+        child.fork()
         self._bind(child, None)
         return child
 
@@ -139,15 +143,69 @@ class Nursery:
         self._make_node(env)
         return True
 
+    # --- sessions ---
+
+    def start_in_session(self, operation: Operation, spec: Spec, name: str, fresh: bool) -> bool:
+        """Start python source in the session of that name, a new one if there is none or `fresh` asks for it.
+
+        False while the session is running something. Raises OSError as `start`.
+        """
+        session = next((x for x in self.sessions.values() if x.name == name), None)
+        if session is not None and session.running and not self._children[session.running][0].ended:
+            return False
+        if session is not None and fresh:
+            self.end_session(session)
+            session = None
+        operation.begins_session = session is None
+        if session is None:
+            if len(self.sessions) >= MAX_SESSIONS:
+                raise OSError("there are " + str(MAX_SESSIONS) + " sessions already")
+            self._slots += 1
+            session = Session.open(name, self._slots, self._control)
+            self.sessions[session.control.fileno()] = session
+        self._slots += 1
+        child = Child(self._slots, session.control)
+        try:
+            path = self._store(child, "python", operation.code)
+            child.fork()
+        except OSError:
+            child.remove_folder()
+            raise
+        session.running = child.slot
+        self._bind(child, operation)
+        child.become({**spec, "path": path})
+        return True
+
+    def end_session(self, session: Session) -> Child | None:
+        """Let go of it, whereupon it ends; the child that was running in it."""
+        del self.sessions[session.control.fileno()]
+        session.control.close()
+        return self._children[session.running][0] if session.running else None
+
+    def hear_session(self, session: Session) -> Child | None:
+        """News from a session: a child of which nothing is alive any more."""
+        try:
+            message, _ = zygote.receive(session.control)
+        except BlockingIOError:
+            return None
+        except OSError:
+            message = None
+        if message is None:
+            child = self.end_session(session)
+        else:
+            slot = message[1]
+            child = self._children[slot][0] if slot in self._children else None
+            session.running = 0 if slot == session.running else session.running
+        if child is not None:
+            child.read_report()
+            child.gone = True
+        return child
+
     # --- while they run ---
 
     def operation_of(self, child: Child) -> Operation | None:
         """What the child does; None while it waits."""
         return self._children[child.slot][1]
-
-    def kill(self, child: Child) -> None:
-        """End it; the zygote tells when it is gone."""
-        zygote.send(self._control, zygote.KILL, child.slot)
 
     def hear(self) -> tuple[bool, Child | None]:
         """News from the zygote: whether it is still there, and a child of which nothing is alive any more."""

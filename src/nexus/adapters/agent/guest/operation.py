@@ -38,6 +38,7 @@ class Operation:
         self.oom_before = 0
         self.attempts = 0
         """How often a process for it was asked for."""
+        self.begins_session = False
         self.fed = False
         """Some of its input was handed on."""
         self._total = {"stdout": 0, "stderr": 0}
@@ -87,6 +88,7 @@ class Operation:
             "signal": signal,
             "timed_out": status is None and self.reason == "timeout",
             "stopped": status is None and self.reason == "stop",
+            "session_started": self.begins_session,
             "oom": signal == _KILLED and not self.reason and oom_now > self.oom_before,
             "stdout": self._total["stdout"],
             "stderr": self._total["stderr"],

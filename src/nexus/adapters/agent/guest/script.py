@@ -6,12 +6,12 @@ Also the text given to `python -c` for a fresh interpreter, hence self-contained
 import sys
 
 
-def run(path):  # type: ignore[no-untyped-def]
-    """Execute the file in `__main__`.
+def run(path, main=None):  # type: ignore[no-untyped-def]
+    """Execute the file in `__main__`, a new one unless it is given.
 
     What it did not catch was shown already when it goes on from here as SystemExit or KeyboardInterrupt.
     """
-    main = type(sys)("__main__")
+    main = main or type(sys)("__main__")
     main.__dict__.update(__file__=path, __cached__=None, __builtins__=__builtins__)
     sys.modules["__main__"] = main
     sys.argv[:] = [path]

@@ -66,6 +66,8 @@ class Server:
                     self._desk.settle(child)
                 if not there:
                     return False
+            elif descriptor in self._nursery.sessions:
+                self._hear_session(descriptor)
             elif descriptor == self._listener.fileno():
                 self._accept()
             elif descriptor in self._nursery.pipes:
@@ -76,9 +78,17 @@ class Server:
         self._desk.end_overdue(at)
         return not self._deadline.passed(at)
 
+    def _hear_session(self, descriptor: int) -> None:
+        session = self._nursery.sessions[descriptor]
+        child = self._nursery.hear_session(session)
+        if descriptor not in self._nursery.sessions:
+            self._watcher.forget(descriptor)
+        if child is not None:
+            self._desk.settle(child)
+
     def _wanted(self) -> dict[int, int]:
         """Which descriptors are of interest now, and what about them."""
-        wanted = {self._control: select.POLLIN}
+        wanted = dict.fromkeys([self._control, *self._nursery.sessions], select.POLLIN)
         if len(self._peers) < _MAX_PEERS:
             wanted[self._listener.fileno()] = select.POLLIN
         operations = self._desk.operations.values()

@@ -19,8 +19,8 @@ def interrupt(*_: object) -> None:
     raise Interrupted
 
 
-def descendants(spared: int = 0) -> list[int]:
-    """Every living descendant of this process, from /proc, but for `spared` and what is below it."""
+def descendants(spared: int = 0, kept: int = 0) -> list[int]:
+    """Every living descendant of this process, from /proc, but for `spared` and what is below it, and `kept` alone."""
     parents: dict[int, list[int]] = {}
     for name in os.listdir("/proc"):
         if not name.isdigit():
@@ -37,34 +37,36 @@ def descendants(spared: int = 0) -> list[int]:
     while level:
         level = [child for parent in level for child in parents.get(parent, ())]
         found += level
-    return found
+    return [pid for pid in found if pid != kept]
 
 
-def kill_descendants(uid: int, spared: int = 0) -> None:
+def kill_descendants(uid: int, spared: int = 0, kept: int = 0) -> None:
     """Kill and reap all below this process, where the user's code is `uid`; returns when none of it is alive.
+
+    Left alive are `spared` with what is below it, and `kept` without.
 
     Everything of the user's is stopped for a moment, other runs' programs included: what stands still forks no more,
     and leaves the processor to this search, for which a hundred busy processes would otherwise leave a hundredth.
     """
-    while _has_children(spared):
+    while _has_children(spared, kept):
         frozen = _signal_user(uid, signals.SIGSTOP)
         try:
             if not frozen:
-                _stop_one_by_one(spared)
-            _signal_all(descendants(spared), signals.SIGKILL)
+                _stop_one_by_one(spared, kept)
+            signal_all(descendants(spared, kept), signals.SIGKILL)
         finally:
             if frozen:
                 _signal_user(uid, signals.SIGCONT)
 
 
-def _has_children(spared: int) -> bool:
+def _has_children(spared: int, kept: int) -> bool:
     """Whether anything lives below this process; buries what does not. Orphans come to it, so its children tell."""
     try:
         while os.waitpid(-1, os.WNOHANG)[0]:
             pass
     except ChildProcessError:
         return False
-    return bool(descendants(spared)) if spared else True
+    return bool(descendants(spared, kept)) if spared or kept else True
 
 
 def _signal_user(uid: int, number: int) -> bool:
@@ -86,18 +88,19 @@ def _signal_user(uid: int, number: int) -> bool:
     return True
 
 
-def _stop_one_by_one(spared: int) -> None:
+def _stop_one_by_one(spared: int, kept: int) -> None:
     """Programs can continue each other, so after some rounds that is enough."""
     stopped: set[int] = set()
     for _ in range(_STOP_ROUNDS):
-        new = [pid for pid in descendants(spared) if pid not in stopped]
+        new = [pid for pid in descendants(spared, kept) if pid not in stopped]
         if not new:
             return
-        _signal_all(new, signals.SIGSTOP)
+        signal_all(new, signals.SIGSTOP)
         stopped.update(new)
 
 
-def _signal_all(pids: list[int], number: int) -> None:
+def signal_all(pids: list[int], number: int) -> None:
+    """Signal those that are still there."""
     for pid in pids:
         try:
             os.kill(pid, number)

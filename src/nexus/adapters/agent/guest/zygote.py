@@ -22,13 +22,21 @@ import sys
 from nexus.adapters.agent.guest import confine, fileops, frames, kernel, sweep
 from nexus.adapters.agent.guest.kernel import signals
 
+TYPE_CHECKING = False  # `typing` is not imported for this
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import NoReturn
+
 MESSAGE = struct.Struct("=BIi")
-START, KILL = 1, 2
+START, KILL, OPEN = 1, 2, 5
 FAILED, GONE = 3, 4
 STATUS = struct.Struct("=i")
 LENGTH = struct.Struct("=I")
 SPEC, STDIN, STDOUT, STDERR, REPORT = range(5)
-"""The descriptors that come with START, in this order. The program's spec comes later, through the first."""
+"""The descriptors that come with START, in this order. The program's spec comes later, through the first.
+
+With OPEN comes the one from which a session's init hears of its runs.
+"""
 
 
 def receive(control: _socket.socket) -> tuple[tuple[int, int, int] | None, list[int]]:
@@ -51,11 +59,10 @@ def send(control: _socket.socket, operation: int, slot: int, number: int = 0, fd
     control.sendmsg([MESSAGE.pack(operation, slot, number)], ancillary)
 
 
-def serve(control: _socket.socket, rules: confine.Rules) -> str | None:
+def serve(control: _socket.socket, rules: confine.Rules) -> Callable[[], object]:
     """Fork runs until the agent goes away.
 
-    Returns in a *child* alone, with the path of the python script that it is to run; the caller must then get out of
-    the way.
+    Returns in a *child* alone, with what it is to do; the caller must then get out of the way.
     """
     own_namespace = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC) if rules.pid_namespaces else -1
     wake_read, wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
@@ -74,7 +81,7 @@ def serve(control: _socket.socket, rules: confine.Rules) -> str | None:
             if message is None:
                 os._exit(0)
             operation, slot, _ = message
-            if operation == START:
+            if operation in (START, OPEN):
                 try:
                     pid = _fork(own_namespace)
                 except OSError as error:
@@ -83,7 +90,7 @@ def serve(control: _socket.socket, rules: confine.Rules) -> str | None:
                     if pid == 0:
                         control.detach()  # or its finalizer would one day close a descriptor of the program
                         signals.set_wakeup_fd(-1)
-                        return _init(rules, fds)
+                        return _init(rules, fds) if operation == START else _attend(rules, fds)
                     slots[pid] = slot
                 for fd in fds:
                     os.close(fd)
@@ -111,7 +118,7 @@ def _fork(own_namespace: int) -> int:
             kernel.setns(own_namespace, kernel.CLONE_NEWPID)
 
 
-def _init(rules: confine.Rules, fds: list[int]) -> str | None:
+def _init(rules: confine.Rules, fds: list[int]) -> Callable[[], object]:
     """Be the run's init: start the program, wait for it, leave nothing alive, report its wait status."""
     try:
         for number in (signals.SIGCHLD, signals.SIGINT, signals.SIGTERM):
@@ -142,7 +149,12 @@ def _init(rules: confine.Rules, fds: list[int]) -> str | None:
         os._exit(0)
     except BaseException as error:
         _explain(fds, error)
-    return None
+
+
+def _attend(rules: confine.Rules, fds: list[int]) -> Callable[[], object]:
+    from nexus.adapters.agent.guest import session
+
+    return session.attend(rules, fds[0])
 
 
 def _kill_namespace() -> None:
@@ -154,15 +166,15 @@ def _kill_namespace() -> None:
         pass
 
 
-def _program(rules: confine.Rules, fds: list[int]) -> str | None:
-    """Become the user's program. Returns only for python in this very interpreter."""
+def _program(rules: confine.Rules, fds: list[int]) -> Callable[[], object]:
+    """Become the user's program. Returns only for python in this very interpreter: what runs it."""
     placed = False
     try:
         signals.signal(signals.SIGTERM, signals.SIG_DFL)
         # A child that was forked ahead of time waits now: where other runs can see it, as nobody whom they can touch.
         if rules.pid_namespaces:
             confine.become_user(rules)
-        spec = _read_spec(fds[SPEC])
+        spec = read_spec(fds[SPEC])
         if spec is None:
             os._exit(0)
         argv, env, limit = spec["argv"], spec["env"], spec["limit"]
@@ -181,7 +193,7 @@ def _program(rules: confine.Rules, fds: list[int]) -> str | None:
         if spec["kind"] != "run":
             fileops.perform(str(spec["kind"]), str(spec["path"]), limit)
             os._exit(0)
-        return str(spec["path"])
+        return lambda: run_script(str(spec["path"]), rules.home)
     except BaseException as error:
         os.write(2 if placed else fds[STDERR], f"nexus: cannot start: {error!r}\n".encode("utf-8", "replace"))
         os._exit(126)
@@ -204,7 +216,7 @@ def _execute(argv: list[str], env: dict[str, str]) -> None:
     os._exit(code)
 
 
-def _read_spec(descriptor: int) -> dict[str, object] | None:
+def read_spec(descriptor: int) -> dict[str, object] | None:
     """The spec, and not a byte of what follows it; None when none came."""
     head = _read_all(descriptor, LENGTH.size)
     if head is None:
@@ -223,7 +235,7 @@ def _read_all(descriptor: int, size: int) -> bytes | None:
     return data
 
 
-def _explain(fds: list[int], error: BaseException) -> None:
+def _explain(fds: list[int], error: BaseException) -> NoReturn:
     """The run never started: say so where the user looks, and leave without a status."""
     try:
         os.write(fds[STDERR], f"nexus: cannot start: {error}\n".encode("utf-8", "replace"))
@@ -235,11 +247,7 @@ def run_script(path: str, home: str) -> None:
     """Run python source as `__main__` in this interpreter, with the agent gone from what it can import."""
     from nexus.adapters.agent.guest import ending, script
 
-    for name in [name for name in sys.modules if name.partition(".")[0] == "nexus"]:
-        del sys.modules[name]
-    known = set(sys.modules)
-    sys.path.insert(0, home)
-    signals.signal(signals.SIGINT, signals.default_int_handler)
+    known = leave_no_trace(home)
     own = (home + "/", "/tmp/", "/dev/shm/", "/var/tmp/")
     try:
         script.run(path)  # type: ignore[no-untyped-call]
@@ -247,3 +255,13 @@ def run_script(path: str, home: str) -> None:
         ending.leave(reason, own, known)
         raise
     ending.leave(None, own, known)
+
+
+def leave_no_trace(home: str) -> set[str]:
+    """Take the agent out of what can be imported, and put the user's home in; the modules that there are."""
+    for name in [name for name in sys.modules if name.partition(".")[0] == "nexus"]:
+        del sys.modules[name]
+    known = set(sys.modules)
+    sys.path.insert(0, home)
+    signals.signal(signals.SIGINT, signals.default_int_handler)
+    return known

@@ -89,6 +89,8 @@ class Bare:
     # --- runs ------------------------------------------------------------------------------------------------------
     def run(self, request: RunRequest, on_output: OutputSink | None = None) -> ExecutionResult:
         """As the port's `run`."""
+        if request.session is not None:
+            raise ProviderUnsupported("A container without Python keeps no sessions")
         env = self._stored()
         if env is None:
             raise NotSetUp

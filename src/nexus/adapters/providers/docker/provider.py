@@ -37,6 +37,7 @@ CAPABILITIES: Final = Capabilities(
     pause="memory",
     native_ttl=True,
     limits=("memory_mb", "cpus", "processes", "disk_mb"),
+    sessions=("python",),
 )
 
 

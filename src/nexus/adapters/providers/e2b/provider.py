@@ -205,6 +205,8 @@ class E2BProvider:
     # --- runs ------------------------------------------------------------------------------------------------------
     def run(self, ref: Ref, request: RunRequest, on_output: OutputSink | None = None) -> ExecutionResult:
         e2b_id = _id(ref)
+        if request.session is not None:
+            raise ProviderUnsupported("The e2b provider keeps no sessions")
         order = guest.order(request)
         keep_until = request.keep_until
         if keep_until is not None and self._control.lasts(e2b_id, keep_until - _SECOND):

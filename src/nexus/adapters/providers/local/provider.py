@@ -64,6 +64,7 @@ class LocalProvider:
             native_ttl=True,
             network=("full", "none") if network.program() else ("none",),
             limits=diagnose.enforced_limits(),
+            sessions=("python",),
             own_templates=False,
         )
 

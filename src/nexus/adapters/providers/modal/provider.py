@@ -24,6 +24,7 @@ from nexus.domain.errors import (
     ProviderGone,
     ProviderNotRunning,
     ProviderOutcomeUnknown,
+    ProviderUnsupported,
 )
 from nexus.domain.provider import (
     Capabilities,
@@ -236,6 +237,8 @@ class ModalProvider:
 
     # --- runs and files ----------------------------------------------------------------------------------------
     def run(self, ref: Ref, request: RunRequest, on_output: OutputSink | None = None) -> ExecutionResult:
+        if request.session is not None:
+            raise ProviderUnsupported("The modal provider keeps no sessions")
         return self._commands.run(self._running(ref).modal_id, request, on_output)
 
     def cancel(self, ref: Ref, execution_id: str) -> None:
