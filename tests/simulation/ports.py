@@ -10,8 +10,9 @@ from typing import Any
 
 from nexus.adapters.stores import sql
 from nexus.domain import errors
+from nexus.domain.encoding import decode, encode
 from nexus.domain.errors import StoreUnavailable, StreamConflict
-from nexus.domain.events import Envelope, Fact, decode, encode
+from nexus.domain.events import Envelope, Fact
 from nexus.domain.ports import RowsWrite, RowWrite, Snapshot, Table
 from nexus.domain.provider import (
     Capabilities,

@@ -1,21 +1,18 @@
 """Every fact that can be recorded, as immutable, versioned values, and the envelope they travel in.
 
 A new event is a class here with a `TOPIC` of its own and an entry in `nexus.domain.sandbox`'s fold; a changed one
-gets a higher `VERSION`, an upcaster in `UPCASTERS`, and a new line in the golden corpus (`tests/golden`). Events hold
-digests, sizes and reasons: never code, output, or the values of environment variables.
+gets a higher `VERSION`, an upcaster in `nexus.domain.encoding`, and a new line in the golden corpus (`tests/golden`).
+Events hold digests, sizes and reasons: never code, output, or the values of environment variables.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import ClassVar, Final, NamedTuple
 
 from pydantic import AwareDatetime
 
-from nexus.domain.errors import UnreadableEvent
 from nexus.domain.event import Event as Event
 from nexus.domain.event import Json as Json
 from nexus.domain.pool_events import POOL_EVENTS
@@ -285,11 +282,6 @@ EVENT_TYPES: Final[tuple[type[Event], ...]] = (
 )
 BY_TOPIC: Final[dict[str, type[Event]]] = {kind.TOPIC: kind for kind in EVENT_TYPES}
 
-UPCASTERS: Final[dict[tuple[str, int], Callable[[Json], Json]]] = {
-    (ExecutionStarted.TOPIC, 1): lambda payload: {**payload, "session": None},  # before there were sessions
-}
-"""(topic, old version) → a function from the old payload to that of the next version."""
-
 
 class Fact(NamedTuple):
     """As much of an envelope as a state is folded from."""
@@ -330,34 +322,3 @@ class Envelope:
     @property
     def schema_version(self) -> int:
         return self.event.stored_version if isinstance(self.event, Unread) else self.event.VERSION
-
-
-def encode(event: Event) -> bytes:
-    """The event's payload as JSON."""
-    return event.__pydantic_serializer__.to_json(event)
-
-
-def decode(topic: str, schema_version: int, state: bytes) -> Event:
-    """The event of a stored payload; older versions are upcast, unknown ones raise `UnreadableEvent`."""
-    kind = BY_TOPIC.get(topic)
-    if kind is None:
-        raise UnreadableEvent(f"unknown event {topic!r}", topic=topic, schema_version=schema_version)
-    if schema_version > kind.VERSION:
-        raise UnreadableEvent(
-            f"event {topic!r} has version {schema_version}; this program knows up to {kind.VERSION}",
-            topic=topic,
-            schema_version=schema_version,
-        )
-    try:
-        if schema_version == kind.VERSION:
-            return kind.__pydantic_validator__.validate_json(state)  # type: ignore[no-any-return]
-        payload = json.loads(state)
-        for version in range(schema_version, kind.VERSION):
-            payload = UPCASTERS[topic, version](payload)
-        return kind.model_validate_json(json.dumps(payload))
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
-        raise UnreadableEvent(
-            f"event {topic!r} version {schema_version} cannot be read: {type(error).__name__}",
-            topic=topic,
-            schema_version=schema_version,
-        ) from error

@@ -1,4 +1,4 @@
-"""Payloads of the log as JSON has them, not validated again: several times as fast as `events.decode`.
+"""Payloads of the log as JSON has them, not validated again: several times as fast as `encoding.decode`.
 
 They were validated when they were written. What does not have exactly the fields that this version writes, an older
 version's event for one, goes the careful way.
@@ -11,7 +11,8 @@ from typing import Any, Final
 
 from pydantic_core import from_json
 
-from nexus.domain.events import EVENT_TYPES, decode
+from nexus.domain.encoding import decode
+from nexus.domain.events import EVENT_TYPES
 
 _FIELDS: Final = {(kind.TOPIC, kind.VERSION): kind.model_fields.keys() for kind in EVENT_TYPES}
 

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nexus.domain import commands as cmd
+from nexus.domain import encoding
 from nexus.domain import events as ev
 from nexus.domain.decisions import decide
 from nexus.domain.errors import NexusError
@@ -135,7 +136,7 @@ def test_no_order_of_commands_leads_astray(script: list[tuple[type[cmd.Command],
             state = fold(state, log[-1:])
             assert state is not None
             check_event(event, earlier, state)
-            assert ev.decode(event.TOPIC, event.VERSION, ev.encode(event)) == event
+            assert encoding.decode(event.TOPIC, event.VERSION, encoding.encode(event)) == event
             if earlier.state is state.state is SandboxState.ACTIVE and earlier.expires_at is not None:
                 assert state.expires_at is not None
                 assert state.expires_at >= earlier.expires_at, "time to live was shortened"

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from nexus.domain import commands as cmd
+from nexus.domain import encoding, pool_events
 from nexus.domain import events as ev
-from nexus.domain import pool_events
 from nexus.domain.decisions import MAX_SAID, decide
 from nexus.domain.errors import UnreadableEvent
 from nexus.domain.values import ErasureReason, Operation, RetireReason, StopReason
@@ -68,11 +68,11 @@ def any_event() -> st.SearchStrategy[ev.Event]:
 
 @given(any_event())
 def test_what_goes_in_comes_out(event: ev.Event) -> None:
-    stored = ev.encode(event)
-    read = ev.decode(event.TOPIC, event.VERSION, stored)
+    stored = encoding.encode(event)
+    read = encoding.decode(event.TOPIC, event.VERSION, stored)
     assert type(read) is type(event)
     assert read == event
-    assert ev.encode(read) == stored
+    assert encoding.encode(read) == stored
 
 
 def test_topics_are_unique_and_every_event_has_one() -> None:
@@ -120,21 +120,21 @@ def test_times_must_know_their_zone() -> None:
 )
 def test_a_payload_that_is_not_of_its_kind_is_unreadable(stored: bytes) -> None:
     with pytest.raises(UnreadableEvent) as refusal:
-        ev.decode("sandbox.stopped", 1, stored)
+        encoding.decode("sandbox.stopped", 1, stored)
     assert refusal.value.details == {"topic": "sandbox.stopped", "schema_version": 1}
 
 
 @pytest.mark.parametrize(("topic", "version"), [("sandbox.teleported", 1), ("sandbox.stopped", 2), ("unread", 1)])
 def test_what_a_newer_program_wrote_is_unreadable_and_says_so(topic: str, version: int) -> None:
     with pytest.raises(UnreadableEvent, match="unknown" if version == 1 else "knows up to 1") as refusal:
-        ev.decode(topic, version, b'{"attempt":2,"reason":"user"}')
+        encoding.decode(topic, version, b'{"attempt":2,"reason":"user"}')
     assert "Upgrade" in refusal.value.hint
 
 
 @pytest.mark.parametrize("version", [0, -1])
 def test_a_version_that_never_was_is_unreadable(version: int) -> None:
     with pytest.raises(UnreadableEvent):
-        ev.decode("sandbox.stopped", version, b'{"attempt":2,"reason":"user"}')
+        encoding.decode("sandbox.stopped", version, b'{"attempt":2,"reason":"user"}')
 
 
 # --- upcasting -------------------------------------------------------------------------------------------------------
@@ -150,8 +150,8 @@ class Grown(ev.Event):
 @pytest.fixture
 def grown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(ev.BY_TOPIC, Grown.TOPIC, Grown)
-    monkeypatch.setitem(ev.UPCASTERS, (Grown.TOPIC, 1), lambda old: {"notes": [old["note"]]})
-    monkeypatch.setitem(ev.UPCASTERS, (Grown.TOPIC, 2), lambda old: {**old, "author": "unknown"})
+    monkeypatch.setitem(encoding.UPCASTERS, (Grown.TOPIC, 1), lambda old: {"notes": [old["note"]]})
+    monkeypatch.setitem(encoding.UPCASTERS, (Grown.TOPIC, 2), lambda old: {**old, "author": "unknown"})
 
 
 @pytest.mark.usefixtures("grown")
@@ -160,7 +160,7 @@ def grown(monkeypatch: pytest.MonkeyPatch) -> None:
     [(1, {"note": "a"}), (2, {"notes": ["a"]}), (3, {"notes": ["a"], "author": "unknown"})],
 )
 def test_older_versions_are_brought_up_step_by_step(version: int, stored: dict[str, Any]) -> None:
-    read = ev.decode(Grown.TOPIC, version, json.dumps(stored).encode())
+    read = encoding.decode(Grown.TOPIC, version, json.dumps(stored).encode())
     assert read == Grown(notes=("a",), author="unknown")
 
 
@@ -168,7 +168,7 @@ def test_older_versions_are_brought_up_step_by_step(version: int, stored: dict[s
 @pytest.mark.parametrize("stored", [b"{}", b"[]", b"3", b"null", b'{"note":{}}', b'{"note":"a"'])
 def test_an_old_payload_that_cannot_be_brought_up_is_unreadable(stored: bytes) -> None:
     with pytest.raises(UnreadableEvent):
-        ev.decode(Grown.TOPIC, 1, stored)
+        encoding.decode(Grown.TOPIC, 1, stored)
 
 
 def test_an_unread_event_keeps_what_was_stored() -> None:
@@ -202,12 +202,14 @@ def reports(text: str) -> list[tuple[Any, cmd.Command]]:
 def test_no_outcome_is_lost_to_what_a_provider_said(text: str) -> None:
     for state, command in reports(text):
         for event in decide(command, state, story.START):
-            stored = ev.encode(event)
-            assert ev.decode(event.TOPIC, event.VERSION, stored) == event
+            stored = encoding.encode(event)
+            assert encoding.decode(event.TOPIC, event.VERSION, stored) == event
             assert b"\\u0000" not in stored
             assert len(stored.decode()) < MAX_SAID * 7
 
 
 def test_plain_words_are_kept_as_they_are() -> None:
     for state, command in reports("no answer from é"):
-        assert any("no answer from é" in ev.encode(event).decode() for event in decide(command, state, story.START))
+        assert any(
+            "no answer from é" in encoding.encode(event).decode() for event in decide(command, state, story.START)
+        )

@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
+from nexus.domain import encoding, pool, sandbox
 from nexus.domain import events as ev
-from nexus.domain import pool, sandbox
 from nexus.domain.values import from_text, to_text
 
 GOLDEN = Path(__file__).parents[2] / "golden"
@@ -33,7 +33,7 @@ def stored(path: Path) -> list[dict[str, Any]]:
 
 
 def read(line: dict[str, Any]) -> ev.Event:
-    return ev.decode(line["topic"], line["version"], json.dumps(line["payload"]).encode())
+    return encoding.decode(line["topic"], line["version"], json.dumps(line["payload"]).encode())
 
 
 def summary(value: Any) -> Any:
@@ -85,8 +85,8 @@ def test_a_stream_loads_and_is_written_the_same_way(path: Path) -> None:
         event = read(line)
         assert line["topic"] == event.TOPIC
         if line["version"] == type(event).VERSION:
-            assert json.loads(ev.encode(event)) == line["payload"]
-        assert ev.decode(event.TOPIC, type(event).VERSION, ev.encode(event)) == event
+            assert json.loads(encoding.encode(event)) == line["payload"]
+        assert encoding.decode(event.TOPIC, type(event).VERSION, encoding.encode(event)) == event
 
 
 @pytest.mark.parametrize("path", STREAMS, ids=lambda path: str(path.stem))

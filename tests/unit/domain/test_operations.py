@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from nexus.domain import commands as cmd
+from nexus.domain import encoding
 from nexus.domain import events as ev
 from nexus.domain.decisions import Superseded
 from nexus.domain.errors import Conflict, SandboxBusy
@@ -134,7 +135,7 @@ def test_no_output_gets_into_an_event() -> None:
         stdout_sha256="1" * 64,
         stderr_sha256="2" * 64,
     )
-    assert b"canary" not in ev.encode(only(when(state, command, 1)))
+    assert b"canary" not in encoding.encode(only(when(state, command, 1)))
 
 
 def test_an_outcome_is_recorded_once() -> None:

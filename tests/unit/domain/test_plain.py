@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from nexus.domain import encoding
 from nexus.domain import events as ev
 from nexus.domain.errors import UnreadableEvent
 from nexus.domain.plain import plain
@@ -18,14 +19,14 @@ from tests.unit.domain.test_golden import STREAMS, stored
 def test_it_says_what_decoding_says(path: Path) -> None:
     for line in stored(path):
         state = json.dumps(line["payload"]).encode()
-        event = ev.decode(line["topic"], line["version"], state)
+        event = encoding.decode(line["topic"], line["version"], state)
         found = plain(line["topic"], line["version"], state)
         assert type(event).model_validate_json(json.dumps(found, default=str)) == event
 
 
 @pytest.mark.parametrize("event", [run_started(), run_finished()], ids=lambda event: type(event).__name__)
 def test_it_takes_no_detour_for_what_this_version_wrote(event: ev.Event) -> None:
-    assert dict(plain(event.TOPIC, event.VERSION, ev.encode(event))) == event.model_dump(mode="json")
+    assert dict(plain(event.TOPIC, event.VERSION, encoding.encode(event))) == event.model_dump(mode="json")
 
 
 @pytest.mark.parametrize(
@@ -41,6 +42,6 @@ def test_it_takes_no_detour_for_what_this_version_wrote(event: ev.Event) -> None
 )
 def test_what_cannot_be_read_is_refused(topic: str, version: int, state: bytes) -> None:
     with pytest.raises(UnreadableEvent):
-        ev.decode(topic, version, state)
+        encoding.decode(topic, version, state)
     with pytest.raises(UnreadableEvent):
         plain(topic, version, state)

@@ -14,8 +14,9 @@ from typing import Any, Final, cast
 from eventsourcing.domain import DomainEventProtocol
 from eventsourcing.persistence import JSONTranscoder, Mapper, Notification, StoredEvent
 
+from nexus.domain.encoding import decode, encode
 from nexus.domain.errors import UnreadableEvent
-from nexus.domain.events import Envelope, Event, Fact, Unread, decode, encode
+from nexus.domain.events import Envelope, Event, Fact, Unread
 from nexus.domain.values import to_text
 
 
