@@ -51,9 +51,20 @@ def capabilities() -> str:
     return "\n".join(lines)
 
 
+def settings() -> str:
+    lines = ["| setting | variable | default | says |", "|---|---|---|---|"]
+    for one in config.SETTINGS:
+        default = "" if one.default is None else str(one.default).lower() if one.kind is bool else str(one.default)
+        variables = " or ".join(f"`{name}`" for name in one.variables)
+        about = one.about.replace("|", "\\|") + (" (a secret: never shown)" if one.secret else "")
+        lines.append(f"| `{one.name}` | {variables} | {default} | {about} |")
+    return "\n".join(lines)
+
+
 SECTIONS: dict[str, tuple[str, Callable[[], str]]] = {
     "lifecycle": ("how-it-works.md", lambda: f"```mermaid\n{mermaid()}\n```"),
     "events": ("how-it-works.md", events),
+    "settings": ("cli.md", settings),
     "capabilities": ("providers.md", capabilities),
 }
 

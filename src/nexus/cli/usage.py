@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from nexus.cli.options import common
+from nexus.cli.options import common, moment_option
 from nexus.cli.period import check_period, period_options
 from nexus.cli.session import Session, pass_session
 from nexus.cli.times import duration
 from nexus.domain.values import to_text
 
 if TYPE_CHECKING:
-    from nexus.engine.lives import Life
     from nexus.engine.usage import Usage
 
 
@@ -27,32 +26,36 @@ if TYPE_CHECKING:
     help="provider, user, day (of UTC), sandbox, or label:KEY.  [provider]",
 )
 @period_options
+@moment_option
 @click.option("--all-users", is_flag=True, help="Those of all users of the tenant; for admins.")
 @common
 @pass_session
-def usage(session: Session, by: str, since: datetime | None, until: datetime | None, all_users: bool) -> None:
+def usage(
+    session: Session, by: str, since: datetime | None, until: datetime | None, as_of: str | None, all_users: bool
+) -> None:
     """Show active and paused time, runs and their outcomes, and the estimated cost. Straight from the log.
 
     Prices per active hour are your own, in the settings file: [prices], then lines such as e2b = 0.10. A provider
-    without a price costs nothing that is known, and is named.
+    without a price costs nothing that is known, and is named. --as-of tells what this would have told then.
     """
-    from nexus.domain.errors import NotAllowed
     from nexus.engine.eventlog import EventLog
-    from nexus.engine.usage import usage as counted
+    from nexus.engine.history import NOW, Moment
+    from nexus.engine.usage import report as reported
 
     check_period(since, until)
-    principal, output, prices = session.principal, session.output, session.settings.prices
-    if all_users and not principal.is_admin:
-        raise NotAllowed(f"{principal.actor} may not see other users' usage", actor=principal.actor)
-
-    def mine(life: Life) -> bool:
-        return all_users or (life.user_id, life.tenant_id) == (principal.user_id, principal.tenant_id)
-
-    store = session.store
-    now = store.now()
+    output, prices, store = session.output, session.settings.prices, session.store
+    moment = Moment.parse(as_of) if as_of is not None else NOW
     with output.progress("Counting"):
-        events = EventLog(store, session.queries).each(principal, upto=store.head())
-        report = counted(events, by=by, now=now, since=since, until=until, of=mine)
+        report = reported(
+            EventLog(store, session.queries),
+            store,
+            session.principal,
+            by=by,
+            since=since,
+            until=until,
+            moment=moment,
+            all_users=all_users,
+        )
     if output.json:
         output.value(
             {

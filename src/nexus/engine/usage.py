@@ -1,6 +1,6 @@
 """Usage: active and paused time, runs and their outcomes, and what that costs by the user's own prices.
 
-Pure: a function of envelopes, a period, and a price table.
+`usage` is pure: a function of envelopes, a period, and a price table. `report` asks a log for those of a principal.
 """
 
 from __future__ import annotations
@@ -10,10 +10,13 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, time, timedelta
 from typing import Any, Final
 
-from nexus.domain.errors import InvalidInput
+from nexus.domain.errors import InvalidInput, NotAllowed
 from nexus.domain.events import Envelope
+from nexus.domain.ports import EventStore
 from nexus.domain.validation import shown
-from nexus.domain.values import SandboxState
+from nexus.domain.values import Principal, SandboxState, system_principal
+from nexus.engine.eventlog import EventLog
+from nexus.engine.history import NOW, Moment
 from nexus.engine.lives import Life, RunOutcome, lives
 
 BY: Final = ("provider", "user", "day", "sandbox", "label:KEY")
@@ -57,9 +60,17 @@ class Usage:
             "paused_seconds": round(self.paused_seconds, 6),
             "runs": self.runs,
             **{outcome.value: count for outcome, count in self.outcomes.items()},
+            "providers": {
+                name: {"active_seconds": round(seconds, 6), "cost": _priced(seconds, prices.get(name))}
+                for name, seconds in sorted(self.active.items())
+            },
             "cost": None if cost is None else round(cost, 6),
             "unpriced": self.unpriced(prices),
         }
+
+
+def _priced(seconds: float, price: float | None) -> float | None:
+    return None if price is None else round(seconds / _HOUR * price, 6)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +92,7 @@ def usage(
     until: datetime | None = None,
     of: Callable[[Life], bool] = lambda life: True,
 ) -> Report:
-    """What was used between `since` and `until` (outside it), at the latest up to `now`.
+    """What was used between `since` and `until` (outside it), at the latest up to `now` (inside it).
 
     The envelopes are those of whole lives: what happened before the period decides the state in which it begins.
     Days are those of UTC. Groups that used nothing in the period are not there. Raises `InvalidInput` for another
@@ -106,12 +117,48 @@ def usage(
                     else:
                         group.paused_seconds += seconds
         for run in life.runs.values():
-            if begin <= run.start < end:
+            if begin <= run.start <= now and (until is None or run.start < until):
                 for group in (groups.setdefault(key(life, run.start), Usage()), total):
                     group.sandboxes.add(life.sandbox_id)
                     group.outcomes[run.outcome] += 1
     ordered = sorted(groups.items(), key=lambda item: (item[0] is None, item[0] or ""))
     return Report(dict(ordered), total, tuple(life.sandbox_id for life in told if life.unreadable))
+
+
+def report(
+    log: EventLog,
+    store: EventStore,
+    principal: Principal,
+    *,
+    by: str,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    moment: Moment = NOW,
+    all_users: bool = False,
+) -> Report:
+    """Usage of the principal's sandboxes, straight from the log; `all_users` widens to the tenant, for its admins.
+
+    As of a `moment` it is what would have been told then: nothing that was recorded later counts, and what had not
+    ended counts up to that time. Raises `NotAllowed`, and what `usage` raises.
+    """
+    if all_users and not principal.is_admin:
+        raise NotAllowed(f"{principal.actor} may not see other users' usage", actor=principal.actor)
+
+    def mine(life: Life) -> bool:
+        return life.tenant_id == principal.tenant_id and (all_users or life.user_id == principal.user_id)
+
+    upto = store.head() if moment.position is None else min(moment.position, store.head())
+    told = (envelope for envelope in log.each(principal, upto=upto) if moment.covers(envelope))
+    return usage(told, by=by, now=_time_of(log, store, moment, upto), since=since, until=until, of=mine)
+
+
+def _time_of(log: EventLog, store: EventStore, moment: Moment, upto: int) -> datetime:
+    """When it was: that of a position is the time of the event that stands there, or of the last one before it."""
+    now = store.now()
+    if moment.position is not None:
+        last = log.last(system_principal(), 1, upto=upto)
+        return min(now, last[0].occurred_at) if last else now
+    return now if moment.time is None else min(now, moment.time)
 
 
 def _key(by: str) -> Callable[[Life, datetime], str | None]:

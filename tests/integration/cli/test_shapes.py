@@ -34,7 +34,7 @@ ENTRY = (
     "position event_id occurred_at recorded_at actor tenant_id agent_id origin command type schema_version sandbox_id "
     "correlation_id causation_id sentence data"
 )
-USAGE = "sandboxes active_seconds paused_seconds runs succeeded failed timed_out lost running cost unpriced"
+USAGE = "sandboxes active_seconds paused_seconds runs succeeded failed timed_out lost running providers cost unpriced"
 REPORT = "expired taken_over runs_lost lost drifted orphans pool bodies_erased problems"
 
 COMMANDS: dict[str, str] = {
