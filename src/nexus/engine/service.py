@@ -7,7 +7,6 @@ thread-safe; nothing is imported from a provider's SDK before that provider is u
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
 from typing import Self, Unpack
@@ -19,10 +18,9 @@ from nexus.domain.errors import (
     NameTaken,
     OperationFailed,
     ProviderError,
-    SandboxBusy,
 )
 from nexus.domain.lifecycle import target
-from nexus.domain.policies import Limits, authorize, operation_deadline
+from nexus.domain.policies import Limits, authorize
 from nexus.domain.pool import PoolPlan
 from nexus.domain.ports import Clock, EventStore, Liveness
 from nexus.domain.provider import OutputSink, Template
@@ -36,30 +34,18 @@ from nexus.engine.effects import Effects, ref_of
 from nexus.engine.eventlog import EventLog
 from nexus.engine.executions import Execution, Executions
 from nexus.engine.history import History
+from nexus.engine.intents import Intents
 from nexus.engine.pool import Pool
 from nexus.engine.reconcile import Reconciler
 from nexus.engine.recovery import Recovery, Report
 from nexus.engine.refusals import Refusals
 from nexus.engine.registry import Providers
 from nexus.engine.requests import Requests, RunOptions, SandboxOptions
-from nexus.engine.streams import Cause, Steps, Streams, no_steps, owner_of
+from nexus.engine.streams import Steps, Streams, no_steps, owner_of
 from nexus.engine.views import view_of
 from nexus.projections import TABLES
 from nexus.projections.queries import Page, SandboxQueries
 from nexus.projections.views import SandboxView
-
-_JOIN_POLL = 0.02
-"""Seconds between looks at an operation that another process has in flight."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Intent:
-    """The state with an operation in flight, and the cause to carry it out with; None: nothing has to change."""
-
-    state: Sandbox
-    cause: Cause | None
-    overtaking: bool = False
-    """Another operation was in flight."""
 
 
 class Engine:
@@ -93,9 +79,6 @@ class Engine:
         self.history = History(store, self.queries)
         self.log = EventLog(store, self.queries)
         self.journal = Journal(self.log)
-        self._clock = clock
-        self._liveness = liveness
-        self._step = steps
         template = template or (lambda name: Template(name=name or "default"))
         self._requests = Requests(
             providers,
@@ -115,6 +98,7 @@ class Engine:
         self._effects = Effects(self.streams, providers, clock, self.limits, template, steps)
         self._executions = Executions(self.streams, self._effects, liveness, self.limits, steps, self._capture)
         self.recovery = Recovery(self.streams, self._effects, self._executions, self.queries, liveness, self.limits)
+        self._intents = Intents(self.streams, self.recovery, liveness, clock, self.limits, steps)
         self.pool = Pool(self.streams, providers, liveness, clock, self.limits, template, pool, steps)
         self._reconciler = Reconciler(
             self.streams, self._effects, self.recovery, self.pool, self.queries, providers, self.limits
@@ -140,7 +124,7 @@ class Engine:
         if (mine := begun.cause) is not None:
             adopt = None if begun.member is None else partial(self.pool.adopt, begun.member, mine)
             return view_of(self._effects.create(begun.state, mine, wanted.env, wanted.notes, adopt))
-        state = self._settled_operation(begun.state, Operation.CREATE)
+        state = self._intents.settled(begun.state, Operation.CREATE)
         if state.state is SandboxState.STOPPED and state.started_at is None:
             raise OperationFailed(
                 f"Sandbox {state.sandbox_id} could not be created: {state.last_error}", sandbox_id=state.sandbox_id
@@ -155,7 +139,7 @@ class Engine:
                 try:
                     begun = self._creation.begin(wanted, None, cause)
                 except NameTaken as taken:
-                    state = self._settled_operation(self.streams.get(taken.details["sandbox_id"]), Operation.CREATE)
+                    state = self._intents.settled(self.streams.get(taken.details["sandbox_id"]), Operation.CREATE)
                     if state.state is not SandboxState.STOPPED:
                         return view_of(state)
                     continue
@@ -188,14 +172,14 @@ class Engine:
         with self.refusals.of(principal, "pause", reference) as cause:
             state = self._own(principal, reference, Action.PAUSE)
             self._requests.require(state.provider, "pause", lambda c: c.pause != "none")
-            intent = self._intend(state, Operation.PAUSE, cmd.RequestPause, cause)
+            intent = self._intents.record(state, Operation.PAUSE, cmd.RequestPause, cause)
         return view_of(intent.state if intent.cause is None else self._effects.pause(intent.state, intent.cause))
 
     def resume(self, principal: Principal, reference: str) -> SandboxView:
         """Resume; resuming what is active changes nothing."""
         with self.refusals.of(principal, "resume", reference) as cause:
             state = self._own(principal, reference, Action.RESUME)
-            intent = self._intend(state, Operation.RESUME, cmd.RequestResume, cause)
+            intent = self._intents.record(state, Operation.RESUME, cmd.RequestResume, cause)
         return view_of(intent.state if intent.cause is None else self._effects.resume(intent.state, intent.cause))
 
     def stop(self, principal: Principal, reference: str) -> SandboxView:
@@ -207,7 +191,7 @@ class Engine:
             except ProviderError:
                 # What cannot be carried on now is overtaken by the stop.
                 state = self.streams.get(state.sandbox_id)
-            intent = self._intend(state, Operation.STOP, cmd.RequestStop, cause)
+            intent = self._intents.record(state, Operation.STOP, cmd.RequestStop, cause)
         if intent.cause is None:
             return view_of(intent.state)
         return view_of(self._effects.stop(intent.state, intent.cause, thorough=intent.overtaking))
@@ -327,33 +311,3 @@ class Engine:
         state = self.streams.get(self.resolve(principal, reference))
         authorize(principal, action, owner_of(state), reference)
         return self.recovery.settle(state) if settle else state
-
-    def _intend(
-        self,
-        state: Sandbox,
-        operation: Operation,
-        request: Callable[..., cmd.Command],
-        cause: Cause,
-    ) -> _Intent:
-        """Record the intent; join the same operation where another process has it in flight."""
-        while True:
-            deadline = operation_deadline(self.limits, operation, self.store.now())
-            try:
-                command = request(deadline=deadline, holder=self._liveness.me)
-                recorded = self.streams.execute(state.sandbox_id, command, cause)
-            except SandboxBusy as busy:
-                if busy.details.get("operation") is not operation:
-                    raise
-                state = self._settled_operation(state, operation)
-                continue
-            if not recorded.envelopes:
-                return _Intent(recorded.state, None)
-            self._step(f"{operation}.intent")
-            return _Intent(recorded.state, cause.after(recorded.envelopes[-1]), overtaking=state.pending is not None)
-
-    def _settled_operation(self, state: Sandbox, operation: Operation) -> Sandbox:
-        """Wait until another's operation has an outcome; take it over once that one is dead or past its deadline."""
-        while state.pending is not None and state.pending.operation is operation:
-            self._clock.sleep(_JOIN_POLL)
-            state = self.recovery.settle(self.streams.get(state.sandbox_id))
-        return state
