@@ -11,7 +11,7 @@ from typing import ClassVar
 
 import pytest
 
-from nexus.adapters.providers.docker import DockerProvider
+from nexus.adapters.providers.docker import DockerProvider, agent
 from nexus.domain.provider import Capabilities, Observed, Provider, Ref, SandboxSpec, Template
 from nexus.testing.provider_contract import ProviderContract, WarmPoolContract
 from nexus.testing.provider_contract.base import OpenProvider
@@ -24,18 +24,15 @@ __all__ = ["bare_image", "docker_engine", "docker_image", "remote_engine"]
 class DockerContract(ProviderContract):
     overrun: ClassVar[float] = 1.0
 
+    @pytest.fixture(autouse=True)
+    def no_lingering(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The grace after a deadline is for whoever resumes a paused sandbox; here it would only be waited for."""
+        monkeypatch.setattr(agent, "EXPIRY_GRACE", 0.2)
+
     def deadline(self, provider: Provider, ref: Ref) -> datetime | None:
         assert isinstance(provider, DockerProvider)
         left = provider.time_left(ref)
         return None if left is None else datetime.now(UTC) + timedelta(seconds=left)
-
-
-class TestBySocket(DockerContract):
-    @pytest.fixture
-    def open_provider(self, docker_engine: Engine, docker_image: str, tmp_path: Path) -> Iterator[OpenProvider]:
-        folder = tmp_path.parent / f"{tmp_path.name}-agents"  # not in the folder with the host's secrets
-        yield lambda: DockerProvider(docker_engine.host, image=docker_image, folder=folder)
-        assert not folder.exists() or not list(folder.iterdir()), "the suite left something behind"
 
 
 class SharingContract(DockerContract):
@@ -43,7 +40,15 @@ class SharingContract(DockerContract):
 
     @pytest.fixture(scope="class")
     @classmethod
-    def shared_spec(cls, docker_engine: Engine) -> Iterator[SandboxSpec]:
+    def agents(cls, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+        """Where agents' sockets are; not in the folder with the host's secrets."""
+        folder = tmp_path_factory.mktemp("agents")
+        yield folder
+        assert not list(folder.iterdir()), "the suite left something behind"
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def shared_spec(cls, docker_engine: Engine, agents: Path) -> Iterator[SandboxSpec]:
         spec = SandboxSpec(
             sandbox_id=f"sb_{uuid.uuid4().hex}",
             generation=1,
@@ -53,7 +58,7 @@ class SharingContract(DockerContract):
             expires_at=datetime.now(UTC) + timedelta(minutes=30),  # less than what the tests extend to
         )
         yield spec
-        last = DockerProvider(docker_engine.host)
+        last = DockerProvider(docker_engine.host, folder=agents)
         last.discard(spec.sandbox_id, spec.installation)
         last.close()
 
@@ -76,6 +81,12 @@ class SharingContract(DockerContract):
             provider.discard(shared_spec.sandbox_id, shared_spec.installation)
 
 
+class TestBySocket(SharingContract):
+    @pytest.fixture
+    def open_provider(self, docker_engine: Engine, docker_image: str, agents: Path) -> OpenProvider:
+        return lambda: DockerProvider(docker_engine.host, image=docker_image, folder=agents)
+
+
 class TestThroughARemoteEngine(SharingContract):
     @pytest.fixture
     def open_provider(self, remote_engine: Doorway, docker_image: str, tmp_path: Path) -> OpenProvider:
@@ -92,9 +103,8 @@ class BareDocker(DockerProvider):
 
 class TestWithoutPython(SharingContract):
     @pytest.fixture
-    def open_provider(self, docker_engine: Engine, bare_image: str, tmp_path: Path) -> OpenProvider:
-        folder = tmp_path.parent / f"{tmp_path.name}-agents"
-        return lambda: BareDocker(docker_engine.host, image=bare_image, folder=folder)
+    def open_provider(self, docker_engine: Engine, bare_image: str, agents: Path) -> OpenProvider:
+        return lambda: BareDocker(docker_engine.host, image=bare_image, folder=agents)
 
 
 class TestWarmPool(WarmPoolContract):

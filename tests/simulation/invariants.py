@@ -7,19 +7,22 @@ from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Final
 
-from nexus.domain import errors
+from nexus.domain import errors, pool
 from nexus.domain import events as ev
+from nexus.domain import pool_events as pe
 from nexus.domain.lifecycle import TABLE
+from nexus.domain.pool import Member
 from nexus.domain.refusals import is_refusal
 from nexus.domain.sandbox import Sandbox, fold, sandbox_id_of, stream_id
-from nexus.domain.values import SandboxState
+from nexus.domain.values import MemberState, SandboxState
 from nexus.engine.executions import Execution
 from nexus.engine.views import view_of
+from nexus.projections.pool import PoolQueries
 from nexus.projections.queries import SandboxQueries
 from nexus.projections.views import SandboxView
 from tests.simulation.ports import OURS, STRANGERS
 from tests.simulation.scheduler import Dead
-from tests.simulation.world import Call, World
+from tests.simulation.world import PLAN, Call, World
 
 _TRIGGERS: Final[dict[type[ev.Event], str]] = {
     ev.SandboxStarted: "start", ev.SandboxFailed: "fail", ev.ExecutionStarted: "run", ev.SandboxPaused: "pause",
@@ -64,7 +67,7 @@ def i1_resources_are_the_live_sandboxes(world: World) -> Iterator[str]:
     there = Counter(
         (r.id, r.condition)
         for r in world.resources.values()
-        if r.installation == OURS and (not r.snapshot or _is_current(live, r.sandbox_id, r.id))
+        if r.installation == OURS and r.sandbox_id and (not r.snapshot or _is_current(live, r.sandbox_id, r.id))
     )
     if wanted != there:
         yield f"live sandboxes {dict(wanted)} but resources {dict(there)}"
@@ -318,6 +321,65 @@ def no_unexpected_errors(world: World) -> Iterator[str]:
     yield from world.scheduler.errors
 
 
+_AFTER: Final[dict[type[ev.Event], tuple[type[ev.Event], ...]]] = {
+    pe.PoolMemberReady: (pe.PoolMemberRequested,),
+    pe.PoolMemberTaken: (pe.PoolMemberReady,),
+    pe.PoolMemberRetired: (pe.PoolMemberRequested, pe.PoolMemberReady, pe.PoolMemberTaken),
+    pe.PoolMemberRemoved: (pe.PoolMemberRetired,),
+}
+
+
+def members(world: World) -> dict[str, Member]:
+    found = {}
+    for stream, envelopes in world.store.streams.items():
+        if pool.is_member_stream(stream):
+            member = pool.fold(None, envelopes)
+            assert member is not None
+            found[member.member_id] = member
+    return found
+
+
+def the_pool_is_what_the_log_says(world: World) -> Iterator[str]:
+    """I1, I5 and I8 for members of the warm pool."""
+    found = members(world)
+    ready = {key for key, member in found.items() if member.state is MemberState.READY}
+    there = {r.member_id for r in world.resources.values() if r.member_id and not r.sandbox_id}
+    if ready != there:
+        yield f"members {ready} are ready but {there} are there"
+    yield from (f"{key} is still {m.state}" for key, m in found.items() if m.occupies and key not in ready)
+    if {view.member_id for view in PoolQueries(world.store.views).members()} != ready:
+        yield "the view of the pool differs from its events"
+    for effect in world.effects:
+        if effect.kind not in ("prepare", "withdraw"):
+            continue
+        stream = pool.stream_id(effect.sandbox_id)
+        past = pool.fold(None, [e for e in world.store.log[: effect.head] if e.originator_id == stream])
+        if past is None or (effect.kind == "withdraw" and past.state in (MemberState.READY, MemberState.REQUESTED)):
+            yield f"{effect.kind} of {effect.sandbox_id} while it was {past and past.state}"
+
+
+def the_pool_is_bounded_and_given_away_once(world: World) -> Iterator[str]:
+    before: dict[str, type[ev.Event]] = {}
+    for envelope in world.store.log:
+        kind = type(envelope.event)
+        if kind in _AFTER and before.get(envelope.originator_id) not in _AFTER[kind]:
+            yield f"{envelope.topic} in {envelope.originator_id} out of turn"
+        before[envelope.originator_id] = kind
+    waiting: set[str] = set()
+    sandboxes: Counter[str] = Counter()
+    for envelope in world.store.log:
+        event, stream = envelope.event, envelope.originator_id
+        if isinstance(event, pe.PoolMemberRequested):
+            waiting.add(stream)
+            if len(waiting) > PLAN.total:
+                yield f"{len(waiting)} members at {envelope.position}"
+        elif isinstance(event, pe.PoolMemberTaken | pe.PoolMemberRemoved):
+            waiting.discard(stream)
+        if isinstance(event, pe.PoolMemberTaken):
+            sandboxes[event.sandbox_id] += 1
+    yield from (f"{key} took {count} members" for key, count in sandboxes.items() if count > 1)
+
+
 INVARIANTS: Final[tuple[Callable[[World], Iterator[str]], ...]] = (
     i1_resources_are_the_live_sandboxes,
     i2_an_execution_runs_at_most_once,
@@ -336,6 +398,8 @@ INVARIANTS: Final[tuple[Callable[[World], Iterator[str]], ...]] = (
     i6_a_time_out_is_recorded_as_one,
     names_and_keys_mean_one_sandbox,
     runs_are_not_interrupted_and_time_only_grows,
+    the_pool_is_what_the_log_says,
+    the_pool_is_bounded_and_given_away_once,
     no_unexpected_errors,
 )
 

@@ -18,12 +18,16 @@ from nexus.domain.provider import (
     Capabilities,
     ExecutionResult,
     Finding,
+    Limits,
+    NetworkPolicy,
     Observed,
     OutputSink,
     Ref,
     RunRequest,
     SandboxSpec,
+    Template,
 )
+from nexus.domain.warm_pool import Kind, MemberSpec, Pooled
 from tests.simulation.scheduler import Scheduler
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -186,6 +190,8 @@ class Resource:
     incarnation: int = 1
     expires_at: datetime | None = None
     snapshot: bool = False
+    member_id: str = ""
+    """Of the warm pool, as whose member it was made; without a `sandbox_id` it still is one."""
 
 
 class SimProvider:
@@ -377,7 +383,7 @@ class SimProvider:
         mine = [
             self._seen(r)
             for r in self._resources.values()
-            if r.installation == installation and (not r.snapshot or self.capabilities.lists_paused)
+            if r.installation == installation and r.sandbox_id and (not r.snapshot or self.capabilities.lists_paused)
         ]
         self._scheduler.pause()
         return iter(mine)
@@ -393,3 +399,57 @@ class SimProvider:
 
     def close(self) -> None:
         pass
+
+
+class SimPool(SimProvider):
+    """The same with a warm pool."""
+
+    def kind(self, template: Template, limits: Limits, network: NetworkPolicy) -> Kind | None:
+        self._before()
+        return Kind("here", "same")
+
+    def prepare(self, spec: MemberSpec) -> Ref:
+        self._before()
+        self._slow(5)
+        for resource in self._members(spec.member_id):
+            return self._ref(resource)
+        made = Resource(f"p{len(self._resources)}-{self._scheduler.switches}", "", spec.installation, 1, "running",
+                        member_id=spec.member_id)  # fmt: skip
+        self._resources[made.id] = made
+        self._watch("prepare", spec.member_id, made.id)
+        self._slow(5)
+        self._after()
+        return self._ref(made)
+
+    def adopt(self, spec: SandboxSpec, ref: Ref) -> Observed:
+        self._before()
+        self._slow(5)
+        resource = self._there(ref)
+        if resource.condition != "running":
+            raise errors.ProviderNotRunning("not running")
+        if resource.sandbox_id not in ("", spec.sandbox_id):
+            raise errors.ProviderGone("it became another sandbox")
+        resource.sandbox_id, resource.generation = spec.sandbox_id, spec.generation
+        self._watch("ensure", spec.sandbox_id, resource.id)
+        self._after()
+        return self._seen(resource)
+
+    def pooled(self, installation: str) -> Sequence[Pooled]:
+        self._before()
+        found = [Pooled(r.member_id, r.condition) for r in self._members() if r.installation == installation]  # type: ignore[arg-type]
+        self._scheduler.pause()
+        return found
+
+    def withdraw(self, member_id: str, installation: str) -> bool:
+        self._before()
+        doomed = self._members(member_id)
+        for resource in doomed:
+            self._watch("withdraw", member_id, resource.id)
+            self._resources.pop(resource.id, None)
+        self._after()
+        return bool(doomed)
+
+    def _members(self, member_id: str = "") -> list[Resource]:
+        return [
+            r for r in self._resources.values() if r.member_id and not r.sandbox_id and member_id in ("", r.member_id)
+        ]

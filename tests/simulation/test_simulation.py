@@ -6,8 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.simulation import planted_pool
 from tests.simulation.planted import FAULTS
 from tests.simulation.run import check, first_violation
+
+__all__ = ["planted_pool"]
+"""Imported to have its faults among the others."""
 
 SCHEDULES, CHUNK = 20_000, 500
 """Small enough that processes which share the work end together."""

@@ -14,10 +14,11 @@ from uuid import UUID
 
 from nexus.domain import errors
 from nexus.domain.policies import Limits
+from nexus.domain.pool import PoolPlan
 from nexus.domain.values import Principal
 from nexus.engine.registry import Providers
 from nexus.engine.service import Engine
-from tests.simulation.ports import OURS, STRANGERS, Faults, Resource, SimProvider, SimStore, SimViews
+from tests.simulation.ports import OURS, STRANGERS, Faults, Resource, SimPool, SimProvider, SimStore, SimViews
 from tests.simulation.scheduler import Dead, Process, Scheduler
 
 LIMITS = Limits(create_deadline=60, operation_deadline=30, run_grace=5, orphan_grace=0)
@@ -25,6 +26,7 @@ NAMES = ("one", "one", "one", "two")
 USERS = ("ann", "ann", "ann", "ann", "bob")
 """Few, so that clients get into each other's way."""
 OPERATOR = Principal(user_id="operator", is_admin=True, is_system=True)
+PLAN = PoolPlan("sim", {"default": 2}, total=2)
 VIEWS = SimViews()
 
 
@@ -98,6 +100,8 @@ class World:
         self.faults = Faults(*rates, slowness=self.random.choice((1.0, 1.0, 25.0)))
         self.store = SimStore(self.scheduler, self.faults, VIEWS)
         self.survives = self.random.random() < 0.6
+        # Decided apart: the schedules without a pool are what they were before there was one.
+        self.plan = PLAN if random.Random(f"pool-{self.seed}").random() < 0.25 else None
         self.resources["stranger"] = Resource("stranger", "sb_" + "f" * 32, STRANGERS, 1, "running")
 
     # --- making processes ---------------------------------------------------------------------------------------
@@ -107,7 +111,7 @@ class World:
         return process
 
     def engine(self, process: Process) -> Engine:
-        provider = SimProvider(
+        provider = (SimPool if self.plan else SimProvider)(
             self.scheduler,
             self.faults,
             self.store,
@@ -122,6 +126,7 @@ class World:
             SimLiveness(process, self.processes),
             SimClock(self.scheduler),
             limits=LIMITS,
+            pool=self.plan,
             origin=lambda: f"python@sim:{int(process.name.rpartition('-')[2])}",
         )
 
@@ -164,6 +169,8 @@ class World:
         """A worker: sweep often, reconcile now and then."""
         while not self.healed:
             with contextlib.suppress(errors.NexusError):
+                if self.plan is not None and self.random.random() < 0.5:
+                    engine.pool.tend()
                 if self.random.random() < 0.5:
                     engine.reconcile(OPERATOR)
                 else:
@@ -247,6 +254,7 @@ def simulated(seed: int, switches: int = 400) -> Iterator[World]:
     with (
         patch("nexus.engine.creation.uuid4", uuid),
         patch("nexus.engine.executions.uuid4", uuid),
+        patch("nexus.engine.pool.members.uuid4", uuid),
         patch("nexus.engine.streams.new_id", lambda: f"{ids.getrandbits(128):032x}"),
     ):
         try:
