@@ -25,6 +25,7 @@ sys.path.append(str(Path(__file__).parents[2]))  # the private engine is test su
 from nexus import LocalBackend, NexusFS
 from nexus.adapters.providers.docker import DockerProvider
 from nexus.domain.provider import Limits, Ref, RunRequest, SandboxSpec, Template
+from nexus.domain.values import system_principal
 from nexus.domain.warm_pool import MemberSpec
 from scripts.bench_parts._measure import Call, Row, alone, compare
 from tests.support.dockerd import Engine, shared_engine
@@ -109,6 +110,7 @@ def rows() -> list[Row]:
             *_runs(provider, ref, raw, other),
             *_whole(engine, image, folder, raw, other),
             *_lives(provider, raw),
+            _whole_from_the_pool(engine, image, folder, raw),
             _overrun(provider),
         ]
 
@@ -227,6 +229,37 @@ def _from_the_pool(provider: DockerProvider, create_theirs: Call) -> Row:
     for seen in provider.pooled(INSTALLATION):
         provider.withdraw(seen.member_id, INSTALLATION)
     return row
+
+
+def _whole_from_the_pool(engine: Engine, image: str, folder: Path, raw: Raw) -> Row:
+    """What a caller of the library waits for, the events of the taking included."""
+    settings = {"DOCKER_HOST": engine.host, "NEXUS_DOCKER_IMAGE": image, "NEXUS_POOL_SIZE": "1"}
+    with (
+        mock.patch.dict(os.environ, settings),
+        NexusFS(
+            backend=LocalBackend(), data_dir=str(folder / "warm"), sandbox_provider="docker", auto_cleanup=False
+        ) as nx,
+    ):
+        pool = nx.engine.pool
+
+        def ours() -> Callable[[], object]:
+            sandbox_id = nx.sandbox_create(f"bench-{next(_numbers)}")["sandbox_id"]
+
+            def clean() -> None:
+                nx.sandbox_stop(sandbox_id)
+                pool.tend()
+
+            return clean
+
+        def theirs() -> Callable[[], object]:
+            container = raw.create("python3", "-c", "import time; time.sleep(1000)")
+            return lambda: raw.remove(container)
+
+        pool.tend()
+        try:
+            return compare("create from the warm pool: sandbox_create / raw create + start", ours, theirs, 12)
+        finally:
+            pool.drain(system_principal())
 
 
 @contextmanager
