@@ -126,6 +126,8 @@ class Observed:
     incarnation: str = ""
     """Changes when the processes inside were lost and started anew (a container restarted by hand); "" if unknown."""
     created_at: datetime | None = None
+    ends_at: datetime | None = None
+    """When the provider itself will end it; None where it does not say, or has no deadline."""
     notes: tuple[str, ...] = ()
     """What could not be enforced or is otherwise worth knowing, in words for the user."""
 

@@ -38,6 +38,9 @@ PROVIDER_GRACE: Final = timedelta(seconds=30)
 """A provider that owns a deadline gets ours plus this, so that our own expiry comes first and names the reason."""
 
 _MESSAGE_LIMIT: Final = 500
+_ATTEMPTS: Final = 4
+_PATIENCE: Final = 10.0
+"""Seconds after which an effect that fails is not tried once more."""
 
 
 class Effects:
@@ -253,11 +256,14 @@ class Effects:
             raise
 
     def extend(self, state: Sandbox, until: datetime, cause: Cause) -> None:
-        """Tell a provider that owns a deadline; a provider that cannot be reached is told with the next run."""
+        """Tell a provider that owns a deadline. It is recorded already, and so it is true, whatever the provider says:
+        one that cannot be reached is told with the next run, or by the next reconcile."""
         try:
             self.provider(state).extend(ref_of(state), until + PROVIDER_GRACE)
         except ProviderGone as error:
             self.gone(state, cause, error)
+        except ProviderError:
+            return
 
     def gone(self, state: Sandbox, cause: Cause, error: ProviderGone) -> Sandbox:
         """The provider says that the resource is gone: look at it once more, record the loss, and say so."""
@@ -284,10 +290,14 @@ class Effects:
             return
 
     def _patiently(self, effect: Callable[[], T]) -> T:
-        """Try again while the provider says "later"; effects may be repeated, so an unknown outcome may be too."""
+        """Try again while the provider says "later"; effects may be repeated, so an unknown outcome may be too.
+
+        A provider that takes its time to say so has been patient itself: then its caller has waited long enough.
+        """
+        until = self._clock.monotonic() + _PATIENCE
         retrying = tenacity.Retrying(
             retry=tenacity.retry_if_exception(lambda e: isinstance(e, ProviderError) and e.retryable),
-            stop=tenacity.stop_after_attempt(4),
+            stop=lambda state: state.attempt_number >= _ATTEMPTS or self._clock.monotonic() >= until,
             wait=_retry_wait,
             sleep=self._clock.sleep,
             reraise=True,

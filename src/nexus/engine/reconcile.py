@@ -122,6 +122,8 @@ class Reconciler:
         state = self._put_right(state, provider, seen, report)
         if seen.incarnation and state.incarnation and seen.incarnation != state.incarnation:
             state = self._restarted(state, seen, cause, report)
+        if seen.ends_at is not None and state.expires_at is not None and seen.ends_at < state.expires_at:
+            self._effects.extend(state, state.expires_at, cause)  # it could not be told when that was decided
         return state
 
     def _put_right(self, state: Sandbox, provider: Provider, seen: Observed, report: Report) -> Sandbox:

@@ -14,6 +14,7 @@ from nexus.domain.errors import (
     InvalidInput,
     NameTaken,
     NotAllowed,
+    ProviderUnavailable,
     ProviderUnsupported,
     SandboxNotFound,
     StoreUnavailable,
@@ -152,6 +153,29 @@ def test_operating_the_installation_needs_an_operator(world: World) -> None:
     with pytest.raises(NotAllowed):
         world.engine.reconcile(ANN)
     assert world.engine.reconcile(ADMIN).problems == []
+
+
+def test_an_effect_that_takes_long_to_fail_is_not_tried_for_ever(world: World) -> None:
+    world.cloud.fail("ensure", "ProviderUnavailable", times=None)
+    with pytest.raises(ProviderUnavailable):
+        world.engine.create(ANN, "quick")
+    assert len(world.cloud.calls("ensure")) == 4
+
+    def long() -> None:
+        world.clock.slept += 60
+
+    world.clock.on_sleep = long
+    with pytest.raises(ProviderUnavailable):
+        world.engine.create(ANN, "slow")
+    assert len(world.cloud.calls("ensure")) == 4 + 2
+
+
+def test_a_deadline_that_the_provider_cannot_be_told_stands(world: World) -> None:
+    view = world.engine.create(ANN, "data", ttl_minutes=10)
+    world.cloud.fail("extend", "ProviderUnavailable")
+    longer = world.engine.extend(ANN, "data", 60)
+    assert world.story(view.sandbox_id)[-1] == "SandboxExtended"
+    assert world.engine.status(ANN, "data").expires_at == longer.expires_at
 
 
 def test_extend_only_lengthens(world: World) -> None:

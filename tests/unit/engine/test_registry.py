@@ -8,7 +8,8 @@ import pytest
 
 from nexus import config
 from nexus.domain.errors import ConfigurationError
-from nexus.engine.registry import Providers
+from nexus.domain.provider import Capabilities
+from nexus.engine.registry import BUILT_IN, Providers
 from nexus.testing import FakeProvider
 
 
@@ -52,3 +53,8 @@ def test_an_unknown_one_names_the_known(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="Unknown provider 'nowhere'") as caught:
         providers(tmp_path).get("nowhere")
     assert "local, docker, e2b, modal" in caught.value.hint
+
+
+@pytest.mark.parametrize("name", sorted(set(BUILT_IN) - {"local"}))
+def test_what_one_with_an_extra_or_a_key_can_do_is_known_without_it(tmp_path: Path, name: str) -> None:
+    assert isinstance(providers(tmp_path).declared(name), Capabilities)

@@ -4,6 +4,6 @@ Everything that knows the engine's API lives here. What a sandbox's state means,
 """
 
 from nexus.adapters.providers.docker.images import build_image
-from nexus.adapters.providers.docker.provider import DockerProvider
+from nexus.adapters.providers.docker.provider import CAPABILITIES, DockerProvider
 
-__all__ = ["DockerProvider", "build_image"]
+__all__ = ["CAPABILITIES", "DockerProvider", "build_image"]

@@ -4,6 +4,6 @@ Everything that E2B does not promise by itself, such as time-outs that kill all 
 program inside the sandbox, `guest.pl`. Nothing in here may decide a state, or be imported by another provider.
 """
 
-from nexus.adapters.providers.e2b.provider import E2BProvider
+from nexus.adapters.providers.e2b.provider import CAPABILITIES, E2BProvider
 
-__all__ = ["E2BProvider"]
+__all__ = ["CAPABILITIES", "E2BProvider"]

@@ -22,6 +22,7 @@ from nexus.domain.errors import (
 )
 
 CREDENTIALS_HINT: Final = "Check MODAL_TOKEN_ID and MODAL_TOKEN_SECRET; `modal token new` makes new ones."
+OUTAGE_HINT: Final = "Check the network, and https://status.modal.com."
 
 
 def translate(error: Exception, doing: str, *, changes: bool = False) -> NexusError | None:
@@ -51,7 +52,7 @@ def translate(error: Exception, doing: str, *, changes: bool = False) -> NexusEr
     if is_outage(error):
         if changes and not _was_turned_away(error):
             return ProviderOutcomeUnknown(text)
-        return ProviderUnavailable(text)
+        return ProviderUnavailable(text, hint=OUTAGE_HINT)
     if isinstance(error, sdk.Error):
         return ProviderOutcomeUnknown(text) if changes else ProviderError(text)
     return None

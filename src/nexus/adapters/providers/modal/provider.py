@@ -49,6 +49,8 @@ CAPABILITIES: Final = Capabilities(
     gpu=True,
 )
 MONTH: Final = 30 * 24 * 3600
+_CONNECT: Final = 10.0
+"""Seconds at most for the first contact with Modal. The SDK itself would try for a minute where nobody listens."""
 
 
 class ModalProvider:
@@ -81,7 +83,7 @@ class ModalProvider:
         self._create_timeout = create_timeout
         self._build_timeout = build_timeout
         self._snapshot_timeout = snapshot_timeout
-        self._calls = Calls(lambda: Session(token, app_name, environment), request_timeout)
+        self._calls = Calls(lambda: Session(token, app_name, environment), min(request_timeout, _CONNECT))
         self._commands = Commands(self._calls, request_timeout)
 
     @classmethod
