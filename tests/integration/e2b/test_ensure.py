@@ -6,8 +6,10 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from threading import Barrier
 
@@ -18,6 +20,7 @@ from nexus.domain.errors import (
     ProviderInvalidRequest,
     ProviderOutcomeUnknown,
     ProviderRateLimited,
+    ProviderUnavailable,
     ProviderUnsupported,
 )
 from nexus.domain.provider import SandboxSpec, Template
@@ -95,6 +98,35 @@ def test_a_create_under_way_elsewhere_is_waited_for(cloud: E2BCloud, provider: E
             pass
         cloud.world.sandboxes[sandbox.id] = sandbox
         assert other.result(30).ref == made.ref
+
+
+def test_a_create_whose_outcome_e2b_has_lost_is_made_anew(
+    cloud: E2BCloud, provider: E2BProvider, spec: SandboxSpec
+) -> None:
+    provider.destroy(provider.ensure(spec).ref)
+    [key] = cloud.world.keys
+    cloud.world.keys[key] = KeyUse(cloud.world.keys[key].body)  # and so it stays, whoever asks with this key
+    made = provider.ensure(spec)
+    assert [sandbox.id for sandbox in cloud.sandboxes()] == [made.ref.data["id"]]
+    assert provider.ensure(spec).ref == made.ref
+
+
+@pytest.mark.parametrize("change", ["pause", "extend", "destroy"])
+def test_what_is_being_changed_is_asked_again_later(
+    cloud: E2BCloud, provider: E2BProvider, spec: SandboxSpec, change: str
+) -> None:
+    ref = provider.ensure(spec).ref
+    [sandbox] = cloud.sandboxes()
+    changes: dict[str, Callable[[], object]] = {
+        "pause": lambda: provider.pause(ref, lambda _ref: None),
+        "extend": lambda: provider.extend(ref, spec.expires_at + timedelta(hours=1)),
+        "destroy": lambda: provider.destroy(ref),
+    }
+    sandbox.in_transition = True
+    with pytest.raises(ProviderUnavailable):
+        changes[change]()
+    sandbox.in_transition = False
+    changes[change]()
 
 
 def test_a_key_whose_sandbox_has_ended_makes_a_new_one(

@@ -105,7 +105,7 @@ def test_a_key_names_one_request(cloud: E2BCloud) -> None:
     assert Sandbox.create(timeout=60, idempotency_key="key-1").sandbox_id == first.sandbox_id
     with pytest.raises(SandboxException) as refused:
         Sandbox.create(timeout=61, idempotency_key="key-1")
-    assert refused.value.status_code == 409
+    assert refused.value.status_code == 422
     assert len(cloud.sandboxes()) == 1
 
 

@@ -11,6 +11,7 @@ its standard input ends, for programs that must not share a process with it.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import socket
@@ -18,7 +19,7 @@ import sys
 import tempfile
 import threading
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from http.server import ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
@@ -81,6 +82,10 @@ class _Connection(Connection):
 
     def route(self) -> None:
         cloud = self.server.cloud
+        with cloud.working():
+            self._route(cloud)
+
+    def _route(self, cloud: E2BCloud) -> None:
         if sandbox_id := self.headers.get("E2b-Sandbox-Id"):
             cloud.data_plane(self, sandbox_id)
         else:
@@ -104,6 +109,8 @@ class E2BCloud:
         self._server: _Server | None = None
         self._place: socket.socket | None = None
         self._stopped = threading.Event()
+        self._idle = threading.Condition()
+        self._at_work = 0
         self._reaper = threading.Thread(target=self._reap, name="loopback-e2b-reaper", daemon=True)
         self.port = 0
 
@@ -151,6 +158,10 @@ class E2BCloud:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     @property
+    def serving(self) -> bool:
+        return self._server is not None
+
+    @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
@@ -172,6 +183,23 @@ class E2BCloud:
     def vanish(self, sandbox_id: str) -> None:
         """Delete it behind everyone's back."""
         self.world.kill(sandbox_id)
+
+    @contextlib.contextmanager
+    def working(self) -> Iterator[None]:
+        with self._idle:
+            self._at_work += 1
+        try:
+            yield
+        finally:
+            with self._idle:
+                self._at_work -= 1
+                self._idle.notify_all()
+
+    def wait_idle(self, timeout: float = 30.0) -> None:
+        """Until no request is being worked on: what was held back has taken effect, and no command is followed."""
+        with self._idle:
+            if not self._idle.wait_for(lambda: not self._at_work, timeout):
+                raise TimeoutError("a request does not end")
 
     def restore(self) -> None:
         """As it was at first: serving, no faults, no sandboxes, no keys."""
@@ -211,7 +239,7 @@ class E2BCloud:
     def data_plane(self, connection: Connection, sandbox_id: str) -> None:
         sandbox = self.world.get(sandbox_id)
         if sandbox is not None and sandbox.unreachable:
-            raise Dropped
+            raise refusal(502, "The sandbox is running but port is not open")
         if sandbox is None or sandbox.paused:
             raise refusal(502, "The sandbox was not found")
         if connection.location == "/health":

@@ -58,6 +58,13 @@ class ControlPlane:
             raise refusal(404, f'Sandbox "{request.sandbox_id}" was not found')
         return sandbox
 
+    def _settled(self, request: Request) -> CloudSandbox:
+        """What nothing else is being done to: else the calls that change a sandbox answer 409."""
+        sandbox = self._there(request)
+        if sandbox.in_transition:
+            raise refusal(409, f'Sandbox "{request.sandbox_id}" is being changed')
+        return sandbox
+
     def _timeout(self, seconds: int) -> int:
         if seconds > self.world.max_timeout:
             raise refusal(400, f"Timeout cannot be greater than {self.world.max_timeout // 3600} hours")
@@ -75,9 +82,9 @@ class ControlPlane:
             if use is None:
                 use = self.world.keys[request.key] = KeyUse(request.body)
             elif use.body != request.body:
-                raise refusal(409, "The idempotency key was used with another request")
+                raise refusal(422, "The idempotency key was used with another request", "idempotency_request_mismatch")
             elif not use.sandbox_id:
-                raise refusal(409, "A request with this idempotency key is in progress")
+                raise refusal(409, "A request with this idempotency key is in progress", "idempotency_in_progress")
             else:
                 made = self.world.sandboxes.get(use.sandbox_id)
                 # As documented nowhere: a key outlives its sandbox and then names one that is gone.
@@ -111,7 +118,7 @@ class ControlPlane:
         return Answer(200, detail)
 
     def kill(self, request: Request) -> Answer:
-        self._there(request)
+        self._settled(request)
         if not self.world.kill(request.sandbox_id):
             raise refusal(404, f'Sandbox "{request.sandbox_id}" was not found')
         return Answer(204)
@@ -126,7 +133,7 @@ class ControlPlane:
         return Answer(204)
 
     def pause(self, request: Request) -> Answer:
-        sandbox = self._there(request)
+        sandbox = self._settled(request)
         if sandbox.paused:
             raise refusal(409, f'Sandbox "{request.sandbox_id}" is already paused')
         self.world.pause(sandbox)
@@ -134,7 +141,7 @@ class ControlPlane:
 
     def connect(self, request: Request) -> Answer:
         """Resumes a paused sandbox. For a running one the deadline only ever moves later."""
-        sandbox = self._there(request)
+        sandbox = self._settled(request)
         seconds = self._timeout(request.body.get("timeout", 300))
         if sandbox.paused:
             self.world.resume(sandbox, seconds)

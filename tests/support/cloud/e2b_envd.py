@@ -51,6 +51,12 @@ class Stream:
             except OSError:
                 self.connected = False
 
+    def break_off(self, code: str, message: str) -> None:
+        """End it with an error, and the connection with it."""
+        self.send({"error": {"code": code, "message": message}}, last=True)
+        self.connected = False
+        self._connection.hang_up()
+
 
 class Envd:
     """Serves one request for one sandbox."""
@@ -107,13 +113,15 @@ class Envd:
                         stream.send({"event": {"data": {key.data: base64.b64encode(data).decode()}}})
                         events += 1
                         if fault is not None and events == _EVENTS_BEFORE_CUT:
-                            self._cut(process, fault)
-                            stream = None
+                            stream = self._cut(stream, fault)
                 if deadline is not None and not timed_out and time.monotonic() >= deadline:
                     # envd kills the command itself, not what that started.
                     timed_out = True
                     self.sandbox.signal(process, signal.SIGKILL)
-                if stream is not None and (not stream.connected or self.sandbox.paused):
+                if stream is not None and self.sandbox.paused:
+                    stream.break_off("canceled", "context canceled")
+                    stream, deadline = None, None
+                if stream is not None and not stream.connected:
                     self.connection.reset()
                     stream, deadline = None, None
         status = child.wait()
@@ -124,7 +132,8 @@ class Envd:
             error = {"code": "deadline_exceeded", "message": "context deadline exceeded"}
             stream.send({"error": error}, last=True)
         elif self.sandbox.machine.dead:
-            raise Dropped
+            # As e2b/envd/rpc.py expects it of a sandbox that was killed under its command.
+            stream.break_off("unavailable", "the connection to sandbox ended before the stream completed")
         else:
             code = status if status >= 0 else -1
             end = {"exitCode": code, "exited": status >= 0, "status": f"exit status {code}"}
@@ -136,13 +145,14 @@ class Envd:
         """Seconds to the deadline, but soon enough to notice that the sandbox was paused."""
         return 0.05 if deadline is None else min(0.05, max(0.0, deadline - time.monotonic()))
 
-    def _cut(self, process: Process, fault: Fault) -> None:
+    def _cut(self, stream: Stream, fault: Fault) -> Stream | None:
         """Break the connection under a running command; the command goes on if its sandbox does."""
-        if fault is Fault.STREAM_CUT_DEAD:
-            self.sandbox.unreachable = True
         if fault is Fault.KILLED:
             self._kill(self.sandbox.id)
+            return stream
+        self.sandbox.unreachable = fault is Fault.STREAM_CUT_DEAD
         self.connection.reset()
+        return None
 
     def process(self, body: dict[str, Any]) -> Process:
         process = self.sandbox.processes.get(int(body["process"]["pid"]))

@@ -27,8 +27,9 @@ class Answer(Exception):
         self.status, self.body, self.headers = status, body, headers or {}
 
 
-def refusal(status: int, message: str) -> Answer:
-    return Answer(status, {"code": status, "message": message})
+def refusal(status: int, message: str, code: str = "") -> Answer:
+    """`code` is what E2B's models call `error_code`."""
+    return Answer(status, {"code": status, "message": message, **({"error_code": code} if code else {})})
 
 
 class Connection(BaseHTTPRequestHandler):
@@ -135,6 +136,13 @@ class Connection(BaseHTTPRequestHandler):
     def send_envelope(self, message: Any, *, last: bool = False) -> None:
         data = json.dumps(message).encode()
         self.send(struct.pack(">BI", 2 if last else 0, len(data)) + data)
+
+    def hang_up(self) -> None:
+        """The answer ends here, and so does the connection, once all of it was sent."""
+        self.close_connection = True
+        with contextlib.suppress(OSError):
+            self.end_stream()
+            self.connection.shutdown(socket.SHUT_WR)
 
     # --- breaking --------------------------------------------------------------------------------------------------
     def reset(self) -> None:

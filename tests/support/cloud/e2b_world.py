@@ -47,7 +47,9 @@ class CloudSandbox:
     token: str = field(default_factory=lambda: uuid.uuid4().hex)
     paused: bool = False
     unreachable: bool = False
-    """Its network is down: the data plane drops every connection, the control plane knows nothing of it."""
+    """Its network is down: the proxy finds no open port, the control plane knows nothing of it."""
+    in_transition: bool = False
+    """A snapshot of it is being taken, or it is being moved: for now it cannot be changed."""
     processes: dict[int, Process] = field(default_factory=dict)
     _numbers: itertools.count[int] = field(default_factory=lambda: itertools.count(100))
 

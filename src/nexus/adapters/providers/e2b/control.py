@@ -12,7 +12,13 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from nexus.adapters.providers.e2b.faults import translate, translated
-from nexus.domain.errors import NexusError, ProviderGone, ProviderNotRunning, ProviderUnavailable
+from nexus.domain.errors import (
+    NexusError,
+    ProviderGone,
+    ProviderNotRunning,
+    ProviderOutcomeUnknown,
+    ProviderUnavailable,
+)
 
 if TYPE_CHECKING:
     from e2b import Sandbox, SandboxInfo
@@ -170,9 +176,18 @@ class Control:
 
     # --- handles ---------------------------------------------------------------------------------------------------
     def handle(self, e2b_id: str, *, keep_until: datetime | None = None) -> Sandbox:
-        """What commands are run through, its deadline pushed to `keep_until`. Raises for what is gone or paused."""
+        """What commands are run through, its deadline pushed to `keep_until`. Raises for what is gone or paused.
+
+        What it is wanted for has not begun: whatever goes wrong here, that has had no effect.
+        """
         if keep_until is None and (handle := self._cached(e2b_id)) is not None:
             return handle
+        try:
+            return self._ready(e2b_id, keep_until)
+        except ProviderOutcomeUnknown as error:
+            raise ProviderUnavailable(error.message) from error
+
+    def _ready(self, e2b_id: str, keep_until: datetime | None) -> Sandbox:
         info = self.info(e2b_id)
         if is_paused(info):
             raise ProviderNotRunning("E2B: the sandbox is paused")

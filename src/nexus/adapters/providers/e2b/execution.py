@@ -29,7 +29,8 @@ _SLAY: Final = 7.0
 """Seconds in which the guest has killed everything, or given up (which it does after five)."""
 
 _OPENING: Final = 5.0
-"""Seconds at least to open a stream: the SDK tries several times to connect."""
+"""Seconds to open a stream, for the impatient too, but no more than thrice their patience: the SDK tries several times
+to connect."""
 
 _OPENED: Final = ""
 """What the listener is told when the stream is open."""
@@ -109,7 +110,7 @@ class Execution:
         pieces: queue.SimpleQueue[str | Exception] = queue.SimpleQueue()
         # In a thread of its own: the SDK waits without noticing Ctrl-C, and without a deadline of ours.
         threading.Thread(target=self._pull, args=(line, env, pieces), name="nexus-e2b-run", daemon=True).start()
-        deadline = time.monotonic() + max(self._patience, _OPENING)
+        deadline = time.monotonic() + max(self._patience, min(_OPENING, 3 * self._patience))
         while True:
             try:
                 piece = pieces.get(timeout=max(0.0, deadline - time.monotonic()))

@@ -25,6 +25,7 @@ from nexus.domain.errors import (
 )
 
 KEY_HINT = "Check E2B_API_KEY: https://e2b.dev/dashboard?tab=keys shows the valid ones."
+OUTAGE_HINT = "Check the network, and https://status.e2b.dev."
 
 
 @contextmanager
@@ -63,7 +64,7 @@ def translate(error: Exception, what: str, *, changes: bool) -> ProviderError:
         case e2b.InvalidArgumentException() | e2b.NotEnoughSpaceException():
             return ProviderInvalidRequest(say("refused"))
         case httpx.ConnectError() | httpx.ConnectTimeout():
-            return ProviderUnavailable(say("cannot be reached; nothing was done"))
+            return ProviderUnavailable(say("cannot be reached; nothing was done"), hint=OUTAGE_HINT)
         case e2b.TimeoutException():
             return _unsure(say("no answer"), changes and arrived(error))
     status = _status(error)
@@ -117,6 +118,9 @@ def _by_status(status: int, say: Callable[[str], str], changes: bool) -> Provide
         return ProviderAuth(say("not allowed"), hint=KEY_HINT)
     if status == 429:
         return ProviderRateLimited(say("too many requests"), retry_after=None)
+    if status == 409:
+        # Each call that may answer so does it while something else is being done to the sandbox, or with its key.
+        return ProviderUnavailable(say("something else is under way; nothing was done"), status=status)
     if status >= 500:
         return _unsure(say("the service failed"), changes)
     return ProviderInvalidRequest(say("refused"), status=status)
@@ -127,6 +131,6 @@ def _unsure(message: str, changes: bool) -> ProviderError:
 
 
 def _brief(error: Exception) -> str:
-    """One line of the SDK's message, without its advice."""
-    text = " ".join(str(error).split())
+    """One line of the SDK's message, without its advice, and without addresses, which are long and hold our ids."""
+    text = re.sub(r" for url \([^\s)]*\)", "", " ".join(str(error).split()))
     return f"{type(error).__name__}: {text[:200]}" if text else type(error).__name__

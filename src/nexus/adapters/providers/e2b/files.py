@@ -27,24 +27,66 @@ if TYPE_CHECKING:
 _IN_MEMORY: Final = 4 * 1024 * 1024
 _SLOWEST: Final = 256 * 1024
 """Bytes per second below which a transfer counts as broken."""
+_AHEAD: Final = 4
+"""Chunks that are fetched before anyone asks for them."""
+_GLANCE: Final = 0.1
+"""Seconds after which a transfer notices that nobody reads any more."""
 
 
 def read(sandbox: Sandbox, path: str, limit: int, seconds: float, why_silent: WhySilent) -> Iterator[bytes]:
-    """The file in chunks, as they arrive; the whole has to arrive in `seconds`, and more for a large `limit`."""
+    """The file in chunks, as they arrive. Twice `seconds` without one, and it counts as broken."""
     total = 0
+    pieces: queue.Queue[bytes | Exception | None] = queue.Queue(_AHEAD)
+    left = threading.Event()
+    # In a thread of its own: the SDK's only deadline is for the whole file, whose size nobody knows beforehand.
+    whole = seconds + limit / _SLOWEST
+    threading.Thread(
+        target=_download, args=(sandbox, path, whole, pieces, left), name="nexus-e2b-download", daemon=True
+    ).start()
     try:
-        # Without a deadline of its own the SDK would wait a minute for each chunk.
-        patience = seconds + limit / _SLOWEST
-        with sandbox.files.read(path, format="stream", request_timeout=patience) as stream:
-            for chunk in stream:
-                total += len(chunk)
-                if total > limit:
-                    raise InvalidInput(f"{path} has more than the limit of {limit} bytes", path=path)
-                yield bytes(chunk)
+        while (piece := pieces.get(timeout=2 * seconds)) is not None:
+            if isinstance(piece, Exception):
+                raise piece
+            total += len(piece)
+            if total > limit:
+                raise InvalidInput(f"{path} has more than the limit of {limit} bytes", path=path)
+            yield piece
     except NexusError:
         raise
     except Exception as error:
-        raise _explained(error, path, "read a file", why_silent, changes=False) from error
+        fault = TimeoutError("no answer in time") if isinstance(error, queue.Empty) else error
+        raise _explained(fault, path, "read a file", why_silent, changes=False) from error
+    finally:
+        left.set()
+
+
+def _download(
+    sandbox: Sandbox,
+    path: str,
+    seconds: float,
+    pieces: queue.Queue[bytes | Exception | None],
+    left: threading.Event,
+) -> None:
+    """Hand on chunks, and at last None or what went wrong, until the reader has left."""
+
+    def hand_on(piece: bytes | Exception | None) -> None:
+        while not left.is_set():
+            try:
+                pieces.put(piece, timeout=_GLANCE)
+            except queue.Full:
+                continue
+            return
+
+    try:
+        with sandbox.files.read(path, format="stream", request_timeout=seconds) as stream:
+            for chunk in stream:
+                hand_on(bytes(chunk))
+                if left.is_set():
+                    return
+    except Exception as error:  # noqa: BLE001 - handed to the thread that waits
+        hand_on(error)
+    else:
+        hand_on(None)
 
 
 @contextmanager

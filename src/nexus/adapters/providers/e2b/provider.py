@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from nexus.adapters.providers.e2b import files, guest
 from nexus.adapters.providers.e2b.control import GENERATION, INSTALLATION, LONGEST_TTL, SANDBOX, Control, is_paused
 from nexus.adapters.providers.e2b.execution import Execution, cancel
-from nexus.adapters.providers.e2b.faults import KEY_HINT, translate
+from nexus.adapters.providers.e2b.faults import KEY_HINT, OUTAGE_HINT, translate
 from nexus.domain.errors import (
     ConfigurationError,
     NexusError,
@@ -39,7 +39,7 @@ from nexus.domain.provider import (
 if TYPE_CHECKING:
     from e2b import Sandbox, SandboxInfo
 
-_CAPABILITIES: Final = Capabilities(
+CAPABILITIES: Final = Capabilities(
     languages=("python", "javascript", "bash"),
     pause="memory",
     ref_survives_pause=True,
@@ -49,10 +49,8 @@ _CAPABILITIES: Final = Capabilities(
     network=("full", "none"),
 )
 _SECOND: Final = timedelta(seconds=1)
-_IN_PROGRESS: Final = 10.0
-"""Seconds to wait for another worker's create of the same sandbox."""
-_DEAD_KEYS: Final = 5
-"""Idempotency keys to try, should E2B still answer one with a sandbox that has ended since."""
+_KEYS: Final = 5
+"""Idempotency keys to try, should E2B answer one with a sandbox that has ended since, or never with any."""
 
 
 class E2BProvider:
@@ -78,7 +76,9 @@ class E2BProvider:
 
         `request_timeout` bounds each call of the control plane, in seconds. `patience` is how many seconds a run may be
         silent beyond its time-out, and for how long it is looked for when its connection broke, before its outcome is
-        said to be unknown. Raises `ConfigurationError` without a key or without the `e2b` extra.
+        said to be unknown; and how long a create that seems to be under way elsewhere is waited for.
+
+        Raises `ConfigurationError` without a key or without the `e2b` extra.
         """
         if find_spec("e2b") is None:
             raise ConfigurationError(
@@ -111,7 +111,7 @@ class E2BProvider:
 
     @property
     def capabilities(self) -> Capabilities:
-        return _CAPABILITIES
+        return CAPABILITIES
 
     # --- lifecycle -------------------------------------------------------------------------------------------------
     def ensure(self, spec: SandboxSpec) -> Observed:
@@ -121,19 +121,19 @@ class E2BProvider:
             self._control.push(found, spec.expires_at)
             return _observed(found)
         template = spec.template.template_id or self._template
-        for attempt in range(_DEAD_KEYS):
+        for attempt in range(_KEYS):
             try:
                 e2b_id = self._control.create(spec, template, attempt)
-            except ProviderInvalidRequest as refused:
+            except ProviderUnavailable as refused:
                 if refused.details.get("status") != 409:
                     raise
-                made: SandboxInfo | None = self._await_other(spec, refused)
+                made: SandboxInfo | None = self._await_other(spec)
             else:
                 made = self._adopt(spec) or self._seen(e2b_id)
             if made is not None:
                 self._control.set_deadline(made.sandbox_id, spec.expires_at)
                 return _observed(made)
-        raise ProviderOutcomeUnknown("E2B: every sandbox made for this one ended at once")
+        raise ProviderOutcomeUnknown("E2B: every sandbox made for this one ended at once, or was never seen")
 
     def _adopt(self, spec: SandboxSpec) -> SandboxInfo | None:
         """The sandbox of this id and generation. Of several the oldest stays; the others are ended."""
@@ -154,12 +154,13 @@ class E2BProvider:
         except ProviderGone:
             return None
 
-    def _await_other(self, spec: SandboxSpec, refused: ProviderInvalidRequest) -> SandboxInfo:
-        """Another worker's create with the same key is under way, or its answer was lost."""
-        until = time.monotonic() + _IN_PROGRESS
-        while (found := self._adopt(spec)) is None:
-            if time.monotonic() > until:
-                raise ProviderUnavailable("E2B: a create of the same sandbox does not end") from refused
+    def _await_other(self, spec: SandboxSpec) -> SandboxInfo | None:
+        """A create with the same key is under way, or E2B has lost its outcome: then nothing ever comes of the key.
+
+        Which of the two it is, E2B says in a code that its SDK does not pass on.
+        """
+        until = time.monotonic() + self._patience
+        while (found := self._adopt(spec)) is None and time.monotonic() < until:
             time.sleep(0.1)
         return found
 
@@ -268,7 +269,7 @@ class E2BProvider:
         except ProviderAuth as refused:
             return [Finding("e2b", False, refused.message, KEY_HINT)]
         except ProviderError as error:
-            return [Finding("e2b", False, error.message, "Check the network, and https://status.e2b.dev.")]
+            return [Finding("e2b", False, error.message, OUTAGE_HINT)]
         return [Finding("e2b", True, "the API answers and takes the key")]
 
     def close(self) -> None:
@@ -290,4 +291,5 @@ def _observed(info: SandboxInfo) -> Observed:
         condition="paused" if is_paused(info) else "running",
         generation=int(generation) if generation.isdecimal() else 1,
         created_at=info.started_at,
+        ends_at=None if is_paused(info) else info.end_at,
     )
