@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -18,7 +19,7 @@ from nexus.domain.errors import (
     ProviderUnavailable,
 )
 from nexus.domain.provider import Observed, Ref, SandboxSpec
-from tests.integration.e2b.conftest import MakeRequest, stop
+from tests.integration.e2b.conftest import MakeRequest, MakeSpec, stop
 from tests.support.cloud.common import Fault
 from tests.support.cloud.e2b import E2BCloud
 from tests.support.cloud.e2b_control import API_KEY
@@ -98,9 +99,12 @@ def _named(operation: Operation) -> str:
     return f"{operation.method}@{operation.hits}"
 
 
+OpenWorld = Callable[[], World]
+
+
 @pytest.fixture
-def world(provider: E2BProvider, spec: SandboxSpec, make_request: MakeRequest) -> World:
-    return World(provider, spec, make_request)
+def open_world(provider: E2BProvider, make_spec: MakeSpec, make_request: MakeRequest) -> OpenWorld:
+    return lambda: World(provider, make_spec(), make_request)
 
 
 def _begin(world: World, operation: Operation) -> None:
@@ -110,6 +114,21 @@ def _begin(world: World, operation: Operation) -> None:
             world.provider.pause(world.ref, lambda _ref: None)
         else:
             world.provider.write_file(world.ref, "f", [b"there"], limit=99)
+
+
+def _all_at_once(worlds: Mapping[str, World], operations: Iterable[Operation]) -> dict[str, ProviderError | None]:
+    """What each operation ends in. They wait side by side, each in a world of its own."""
+
+    def one(operation: Operation) -> ProviderError | None:
+        try:
+            operation.call(worlds[_named(operation)])
+        except ProviderError as error:
+            return error
+        return None
+
+    operations = list(operations)
+    with ThreadPoolExecutor(len(operations)) as pool:
+        return dict(zip(map(_named, operations), pool.map(one, operations), strict=True))
 
 
 def _exactly(operation: Operation, fault: Fault) -> type[ProviderError]:
@@ -123,27 +142,37 @@ def _exactly(operation: Operation, fault: Fault) -> type[ProviderError]:
 
 
 @pytest.mark.parametrize("fault", FOR_EVER)
-@pytest.mark.parametrize("operation", OPERATIONS, ids=_named)
-def test_a_lasting_fault_is_named(cloud: E2BCloud, world: World, operation: Operation, fault: Fault) -> None:
-    _begin(world, operation)
-    if fault is Fault.SLOW:
-        world.provider = E2BProvider(API_KEY, request_timeout=1.0, patience=0.5)
-        if operation.hits in DATA_PLANE:
-            assert world.run() == b"fine\n"  # it has a handle
-    cloud.plan.set(fault, operation.hits)
-    with pytest.raises(ProviderError) as raised:
-        operation.call(world)
-    assert cloud.plan.hits[operation.hits, fault] >= 1
-    assert type(raised.value) is _exactly(operation, fault), raised.value
-    assert raised.value.retryable is not isinstance(raised.value, ProviderAuth)
+@pytest.mark.parametrize("hits", dict.fromkeys(operation.hits for operation in OPERATIONS))
+def test_a_lasting_fault_is_named(cloud: E2BCloud, open_world: OpenWorld, hits: str, fault: Fault) -> None:
+    operations = [operation for operation in OPERATIONS if operation.hits == hits]
+    worlds = {_named(operation): open_world() for operation in operations}
+    for operation in operations:
+        world = worlds[_named(operation)]
+        _begin(world, operation)
+        if fault is Fault.SLOW:
+            world.provider = E2BProvider(API_KEY, request_timeout=1.0, patience=0.5)
+            if operation.hits in DATA_PLANE:
+                assert world.run() == b"fine\n"  # it has a handle
+    cloud.plan.set(fault, hits)
+    ends = _all_at_once(worlds, operations)
+    assert cloud.plan.hits[hits, fault] >= len(operations)
+    assert {name: type(error) for name, error in ends.items()} == {
+        _named(operation): _exactly(operation, fault) for operation in operations
+    }
+    for error in ends.values():
+        assert error is not None
+        assert error.retryable is not isinstance(error, ProviderAuth)
     # None of this is proof of anything: once the service is well, so is the sandbox.
     cloud.plan.clear()
-    if world.seen is not None and operation.method not in {"destroy", "discard", "pause", "resume"}:
-        assert world.provider.inspect(world.ref).condition == "running"
+    for operation in operations:
+        world = worlds[_named(operation)]
+        if world.seen is not None and operation.method not in {"destroy", "discard", "pause", "resume"}:
+            assert world.provider.inspect(world.ref).condition == "running"
 
 
 @pytest.mark.parametrize("operation", OPERATIONS, ids=_named)
-def test_a_single_refusal_heals_or_is_named(cloud: E2BCloud, world: World, operation: Operation) -> None:
+def test_a_single_refusal_heals_or_is_named(cloud: E2BCloud, open_world: OpenWorld, operation: Operation) -> None:
+    world = open_world()
     _begin(world, operation)
     cloud.plan.set(Fault.THROTTLED_ONCE, operation.hits)
     if operation.hits in DATA_PLANE:
@@ -155,23 +184,29 @@ def test_a_single_refusal_heals_or_is_named(cloud: E2BCloud, world: World, opera
     operation.call(world)
 
 
-@pytest.mark.parametrize("operation", OPERATIONS, ids=_named)
-def test_without_a_server_nothing_happens(cloud: E2BCloud, world: World, operation: Operation) -> None:
-    _begin(world, operation)
+def test_without_a_server_nothing_happens(cloud: E2BCloud, make_spec: MakeSpec, make_request: MakeRequest) -> None:
+    # For three seconds the SDK tries to connect, which is longer than the impatient wait for it.
+    provider = E2BProvider(API_KEY, patience=2.0)
+    worlds = {_named(operation): World(provider, make_spec(), make_request) for operation in OPERATIONS}
+    for operation in OPERATIONS:
+        _begin(worlds[_named(operation)], operation)
     stop(cloud)
-    with pytest.raises(ProviderUnavailable):
-        operation.call(world)
+    ends = _all_at_once(worlds, OPERATIONS)
+    assert {name: type(error) for name, error in ends.items()} == dict.fromkeys(worlds, ProviderUnavailable)
     cloud.start()
-    if world.seen is not None:
-        assert world.provider.inspect(world.ref).condition == ("paused" if operation.paused else "running")
-    else:
-        assert world.provider.find(world.spec.sandbox_id, "here") == []
+    for operation in OPERATIONS:
+        world = worlds[_named(operation)]
+        if world.seen is not None:
+            assert provider.inspect(world.ref).condition == ("paused" if operation.paused else "running")
+        else:
+            assert provider.find(world.spec.sandbox_id, "here") == []
 
 
 @pytest.mark.parametrize("operation", OPERATIONS, ids=_named)
-def test_what_vanished_is_said_to_be_gone(cloud: E2BCloud, world: World, operation: Operation) -> None:
+def test_what_vanished_is_said_to_be_gone(cloud: E2BCloud, open_world: OpenWorld, operation: Operation) -> None:
     if operation.method == "ensure":
         return
+    world = open_world()
     _begin(world, operation)
     cloud.vanish(world.ref.data["id"])
     answers = {"find": [], "owned": [], "destroy": False, "discard": 0, "cancel": None}

@@ -40,7 +40,7 @@ def open_provider(cloud: ModalCloud) -> Iterator[Callable[..., ModalProvider]]:
     opened: list[ModalProvider] = []
 
     def open_one(**options: Any) -> ModalProvider:
-        short = {"request_timeout": 1.5, "create_timeout": 3.0, "build_timeout": 3.0, "snapshot_timeout": 2}
+        short = {"request_timeout": 1.0, "create_timeout": 2.0, "build_timeout": 3.0, "snapshot_timeout": 1}
         provider = ModalProvider(**(short | options))
         opened.append(provider)
         return provider

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
 
-from nexus.adapters.providers.modal import ModalProvider
+from nexus.adapters.providers.modal import ModalProvider, commands, running
 from nexus.domain.errors import (
     NexusError,
     ProviderAuth,
@@ -30,8 +31,8 @@ OPERATIONS: Mapping[str, Operation] = {
     "find": lambda provider, spec, ref, paused: provider.find(spec.sandbox_id, spec.installation),
     "inspect": lambda provider, spec, ref, paused: provider.inspect(ref),
     "inspect paused": lambda provider, spec, ref, paused: provider.inspect(paused),
-    "run": lambda provider, spec, ref, paused: provider.run(ref, bash("echo -n x >> ran")),
-    "run again": lambda provider, spec, ref, paused: provider.run(ref, bash("echo -n x >> ran")),
+    "run": lambda provider, spec, ref, paused: provider.run(ref, bash("echo -n x >> ran", timeout=2)),
+    "run again": lambda provider, spec, ref, paused: provider.run(ref, bash("echo -n x >> ran", timeout=2)),
     "cancel": lambda provider, spec, ref, paused: provider.cancel(ref, "ex_some"),
     "extend": lambda provider, spec, ref, paused: provider.extend(ref, spec.expires_at),
     "pause": lambda provider, spec, ref, paused: provider.pause(ref, lambda _ref: None),
@@ -43,6 +44,7 @@ OPERATIONS: Mapping[str, Operation] = {
     "read_file": lambda provider, spec, ref, paused: b"".join(provider.read_file(ref, "data", limit=100)),
     "write_file": lambda provider, spec, ref, paused: provider.write_file(ref, "data", [b"new"], limit=100),
 }
+WITH_PAUSED = {"inspect paused", "resume", "destroy paused"}
 CHANGING = {"ensure", "run again", "cancel", "destroy", "destroy paused"}
 """Operations whose first step may have an effect, so that silence leaves open whether it had. A first run in a sandbox
 looks for it before anything is started; when it is run in again, the connection to it stands already."""
@@ -72,52 +74,66 @@ LASTING = [
 
 
 class Fleet:
-    """A sandbox that runs, with a file, and one that is paused."""
+    """A sandbox that runs, with a file, and one that is paused, for the operations that need it."""
 
-    def __init__(self, provider: ModalProvider) -> None:
+    def __init__(self, provider: ModalProvider, operation: str) -> None:
         self.spec = new_spec()
         self.ref = provider.ensure(self.spec).ref
         provider.write_file(self.ref, "data", [b"old"], limit=100)
-        other = provider.ensure(new_spec())
-        self.paused = provider.pause(other.ref, lambda _ref: None)
+        self.paused = self.ref
+        if operation in WITH_PAUSED:
+            self.paused = provider.pause(provider.ensure(new_spec()).ref, lambda _ref: None)
 
     def do(self, operation: str, provider: ModalProvider) -> object:
         return OPERATIONS[operation](provider, self.spec, self.ref, self.paused)
 
 
 @pytest.fixture
-def fleet(patient: ModalProvider) -> Fleet:
-    return Fleet(patient)
+def fleet(patient: ModalProvider, operation: str) -> Fleet:
+    return Fleet(patient, operation)
 
 
-@pytest.mark.parametrize("operation", OPERATIONS)
+def _all_at_once(fleets: Mapping[str, Fleet], provider: ModalProvider) -> dict[str, type[Exception] | None]:
+    """What each operation ends in. They wait side by side, each in a fleet of its own."""
+
+    def one(operation: str) -> type[Exception] | None:
+        try:
+            fleets[operation].do(operation, provider)
+        except NexusError as error:
+            return type(error)
+        return None
+
+    with ThreadPoolExecutor(len(fleets)) as pool:
+        return dict(zip(fleets, pool.map(one, fleets), strict=True))
+
+
 @pytest.mark.parametrize("fault", LASTING)
 def test_a_lasting_fault(
     cloud: ModalCloud,
     open_provider: Callable[..., ModalProvider],
     patient: ModalProvider,
-    fleet: Fleet,
     fault: Fault | str,
-    operation: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("MODAL_MAX_THROTTLE_WAIT", "0")
     # Where the server is silent only our own deadline ends it; where it answers, that must not come first.
     silent = fault in (Fault.SLOW, Fault.ANSWER_LOST, NO_SERVER)
-    provider = open_provider(request_timeout=1.5 if silent else 4.0, create_timeout=3.0 if silent else 10.0)
-    provider.inspect(fleet.ref)
-    if operation == "ensure":
-        provider.ensure(new_spec())
-    if operation == "run again":
-        provider.run(fleet.ref, bash("true"))
+    provider = open_provider(request_timeout=1.0 if silent else 2.5, create_timeout=2.0 if silent else 10.0)
+    with ThreadPoolExecutor(4) as pool:
+        made = pool.map(lambda operation: Fleet(patient, operation), OPERATIONS)
+        fleets = dict(zip(OPERATIONS, made, strict=True))
+    provider.ensure(new_spec())
+    for operation, fleet in fleets.items():
+        provider.inspect(fleet.ref)
+        if operation == "run again":
+            provider.run(fleet.ref, bash("true"))
     if isinstance(fault, Fault):
         cloud.plan.set(fault)
     else:
         cloud.stop()
     began = time.monotonic()
-    with pytest.raises(NexusError) as caught:
-        fleet.do(operation, provider)
-    assert type(caught.value) is error_of(fault, operation)
+    ends = _all_at_once(fleets, provider)
+    assert ends == {operation: error_of(fault, operation) for operation in OPERATIONS}
     assert time.monotonic() - began < 30, "every call has a deadline"
     assert not isinstance(fault, Fault) or cloud.plan.hits, "the fault was met"
 
@@ -125,9 +141,11 @@ def test_a_lasting_fault(
     cloud.start()
     if fault is not Fault.ANSWER_LOST:
         # Nothing took effect, and above all nothing is taken to be gone.
-        assert patient.inspect(fleet.ref).condition == "running"
-        assert patient.inspect(fleet.paused).condition == "paused"
-        assert patient.run(fleet.ref, bash("cat data; cat ran 2>/dev/null")).stdout == b"old"
+        for operation, fleet in fleets.items():
+            assert patient.inspect(fleet.ref).condition == "running"
+            if operation in WITH_PAUSED:
+                assert patient.inspect(fleet.paused).condition == "paused"
+            assert patient.run(fleet.ref, bash("cat data; cat ran 2>/dev/null")).stdout == b"old"
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
@@ -156,7 +174,8 @@ def test_one_lost_answer_is_healed_and_nothing_happens_twice(
 @pytest.mark.parametrize("operation", sorted(set(OPERATIONS) - {"ensure", "find", "owned", "discard", "destroy"}))
 def test_what_vanished_is_gone(cloud: ModalCloud, patient: ModalProvider, fleet: Fleet, operation: str) -> None:
     cloud.vanish(fleet.ref.data["modal_id"])
-    cloud.forget_image(fleet.paused.data["image_id"])
+    if operation in WITH_PAUSED:
+        cloud.forget_image(fleet.paused.data["image_id"])
     if operation.startswith("inspect"):
         seen = fleet.do(operation, patient)
         assert isinstance(seen, Observed)
@@ -207,20 +226,28 @@ STEPS: Mapping[tuple[str, str], type[NexusError]] = {
 }
 
 
-@pytest.mark.parametrize(("operation", "step"), STEPS)
+@pytest.mark.parametrize("step", dict.fromkeys(step for _, step in STEPS))
 def test_a_step_that_is_never_answered(
-    cloud: ModalCloud, provider: ModalProvider, patient: ModalProvider, fleet: Fleet, operation: str, step: str
+    cloud: ModalCloud,
+    provider: ModalProvider,
+    patient: ModalProvider,
+    step: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    if operation == "resume" and step == "SandboxTerminateV2":
-        fleet.paused = _paused_halfway(cloud, patient)
-    provider.inspect(fleet.ref)
+    monkeypatch.setattr(commands, "KILL_TIMEOUT", 2)
+    monkeypatch.setattr(running, "KILL_TIMEOUT", 2)
+    fleets = {operation: Fleet(patient, operation) for operation, suffering in STEPS if suffering == step}
+    if step == "SandboxTerminateV2":
+        fleets["resume"].paused = _paused_halfway(cloud, patient)
+    for fleet in fleets.values():
+        provider.inspect(fleet.ref)
+    provider.ensure(new_spec())
     cloud.plan.set(Fault.SLOW, step)
-    with pytest.raises(NexusError) as caught:
-        provider.run(fleet.ref, bash("echo", timeout=2)) if operation == "run" else fleet.do(operation, provider)
-    assert type(caught.value) is STEPS[operation, step]
-    assert cloud.plan.hits[step, Fault.SLOW]
+    assert _all_at_once(fleets, provider) == {operation: STEPS[operation, step] for operation in fleets}
+    assert cloud.plan.hits[step, Fault.SLOW] >= len(fleets)
     cloud.plan.clear()
-    assert patient.inspect(fleet.ref).condition == "running"
+    for fleet in fleets.values():
+        assert patient.inspect(fleet.ref).condition == "running"
 
 
 def _paused_halfway(cloud: ModalCloud, provider: ModalProvider) -> Ref:
