@@ -16,8 +16,10 @@ from pathlib import Path
 from scripts.bench_parts._measure import Row, compare
 
 ROOT = Path(__file__).parents[2]
+BAR = 1.3
 CODE = {
     "python": ("print(6 * 7)", "python3 -c 'print(6 * 7)'"),
+    "javascript": ("console.log(6 * 7)", "node -e 'console.log(6 * 7)'"),
     "bash": ("echo $((6 * 7))", "bash -c 'echo $((6 * 7))'"),
 }
 
@@ -84,7 +86,7 @@ def rows() -> list[Row]:
                 partial(ours, language),
                 partial(theirs, language),
                 n=40,
-                bar=1.3 if language == "python" else None,
+                bar=BAR,
             )
             for language in CODE
         ]

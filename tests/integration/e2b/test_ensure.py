@@ -23,7 +23,7 @@ from nexus.domain.errors import (
     ProviderUnavailable,
     ProviderUnsupported,
 )
-from nexus.domain.provider import SandboxSpec, Template
+from nexus.domain.provider import Limits, SandboxSpec, Template
 from tests.integration.e2b.conftest import MakeSpec
 from tests.support.cloud.common import Fault
 from tests.support.cloud.e2b import E2BCloud
@@ -173,6 +173,15 @@ def test_what_is_asked_for_arrives(cloud: E2BCloud, provider: E2BProvider, make_
     offline, online = cloud.sandboxes()
     assert (offline.internet, offline.template, offline.env) == (False, "python-data", {"A": "1", "B": "2"})
     assert (online.internet, online.template, online.on_timeout) == (True, "base", "kill")
+
+
+def test_limits_that_e2b_does_not_keep_are_said(provider: E2BProvider, make_spec: MakeSpec) -> None:
+    limits = Limits(memory_mb=512, cpus=2.0, processes=None, disk_mb=None)
+    assert provider.ensure(make_spec(limits=limits)).notes == (
+        "E2B's template decides, not this sandbox's limits: memory_mb, cpus",
+    )
+    bare = Limits(memory_mb=None, cpus=None, processes=None, disk_mb=None)
+    assert provider.ensure(make_spec(limits=bare)).notes == ()
 
 
 def test_the_configured_template_is_the_default(cloud: E2BCloud, make_spec: MakeSpec) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final
@@ -119,7 +120,7 @@ class E2BProvider:
             raise ProviderUnsupported("The e2b provider has no GPUs")
         if (found := self._adopt(spec)) is not None:
             self._control.push(found, spec.expires_at)
-            return _observed(found)
+            return replace(_observed(found), notes=_notes(spec))
         template = spec.template.template_id or self._template
         for attempt in range(_KEYS):
             try:
@@ -132,7 +133,7 @@ class E2BProvider:
                 made = self._adopt(spec) or self._seen(e2b_id)
             if made is not None:
                 self._control.set_deadline(made.sandbox_id, spec.expires_at)
-                return _observed(made)
+                return replace(_observed(made), notes=_notes(spec))
         raise ProviderOutcomeUnknown("E2B: every sandbox made for this one ended at once, or was never seen")
 
     def _adopt(self, spec: SandboxSpec) -> SandboxInfo | None:
@@ -280,6 +281,12 @@ def _id(ref: Ref) -> str:
     if ref.provider != "e2b" or ref.version != 1 or not {"id", "sandbox_id"} <= set(ref.data):
         raise ProviderInvalidRequest("Not a ref of the e2b provider, or of a newer version of it")
     return ref.data["id"]
+
+
+def _notes(spec: SandboxSpec) -> tuple[str, ...]:
+    """What E2B will not do although the spec asks for it."""
+    asked = [field.name for field in fields(spec.limits) if getattr(spec.limits, field.name) is not None]
+    return (f"E2B's template decides, not this sandbox's limits: {', '.join(asked)}",) if asked else ()
 
 
 def _observed(info: SandboxInfo) -> Observed:
