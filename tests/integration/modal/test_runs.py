@@ -44,7 +44,7 @@ def test_a_stream_that_is_cut_for_good_leaves_the_outcome_unknown(
 ) -> None:
     cloud.plan.set(Fault.STREAM_CUT_DEAD, times=1)
     with pytest.raises(ProviderOutcomeUnknown):
-        provider.run(sandbox.ref, bash("echo up; sleep 60", timeout=8))
+        provider.run(sandbox.ref, bash("echo up; sleep 60", timeout=2))
     assert cloud.plan.hits.total() == 1
     with pytest.raises(ProviderUnavailable):
         provider.inspect(sandbox.ref)  # out of reach, which is not gone
@@ -68,7 +68,7 @@ def test_a_server_that_goes_away_under_a_run_leaves_the_outcome_unknown_and_the_
         cloud.stop()
 
     with pytest.raises(ProviderOutcomeUnknown):
-        provider.run(sandbox.ref, bash("echo up; sleep 60", timeout=4), stop)
+        provider.run(sandbox.ref, bash("echo up; sleep 60", timeout=2), stop)
     cloud.start()
     assert provider.inspect(sandbox.ref).condition == "running"
 
