@@ -32,6 +32,10 @@ _OPENING: Final = 5.0
 """Seconds to open a stream, for the impatient too, but no more than thrice their patience: the SDK tries several times
 to connect."""
 
+_GLANCE: Final = 0.2
+"""Seconds after which a waiting thread looks up. Python shows a signal to the main thread between two instructions
+only: one that comes just before a wait begins would be seen when it ends, and Ctrl-C would seem dead."""
+
 _OPENED: Final = ""
 """What the listener is told when the stream is open."""
 
@@ -112,9 +116,12 @@ class Execution:
         threading.Thread(target=self._pull, args=(line, env, pieces), name="nexus-e2b-run", daemon=True).start()
         deadline = time.monotonic() + max(self._patience, min(_OPENING, 3 * self._patience))
         while True:
+            left = deadline - time.monotonic()
             try:
-                piece = pieces.get(timeout=max(0.0, deadline - time.monotonic()))
+                piece = pieces.get(timeout=max(0.0, min(_GLANCE, left)))
             except queue.Empty:
+                if left > _GLANCE:
+                    continue
                 raise Broken("the sandbox is silent") from None
             if piece == _OPENED:
                 self._opened = True
