@@ -24,7 +24,7 @@ from tests.support.world import ADMIN, ANN, ShiftedStore, TestLiveness
 
 Operation = Callable[[Engine, str], object]
 
-CODE: Final = "echo -n x >> ran; for i in 1 2 3 4 5 6; do echo $i; sleep 0.05; done"
+CODE: Final = "echo -n x >> ran; for i in 1 2 3 4 5 6 7 8; do echo $i; sleep 0.05; done"
 """Speaks several times, so that its stream can be cut in the middle, and tells how often it ran."""
 
 OPERATIONS: Final[Mapping[str, Operation]] = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import os
+import select
 import selectors
 import signal
 import subprocess
@@ -21,7 +22,12 @@ from tests.support.cloud.e2b_world import GUEST_HOME, CloudSandbox, Process
 
 MID_STREAM = (Fault.STREAM_CUT, Fault.STREAM_CUT_DEAD, Fault.KILLED)
 
-_EVENTS_BEFORE_CUT = 3
+KILLED = ("unavailable", "the connection to sandbox ended before the stream completed")
+"""How a stream ends whose sandbox is killed, as e2b/envd/rpc.py expects it."""
+
+_SOON = 5.0
+"""Seconds in which a command that was started says something, if it ever does."""
+_EVENTS_BEFORE_CUT = 2
 """Pieces of output that a client hears before a stream is cut: it is in the middle of something then."""
 
 READ = 'if [ -d "$1" ]; then echo folder; elif [ -e "$1" ]; then echo file; cat "$1"; else echo missing; fi'
@@ -83,6 +89,9 @@ class Envd:
         except (ProcessLookupError, FileNotFoundError) as error:
             raise refusal(502, "The sandbox was not found") from error
         if self._take("start", (Fault.ANSWER_LOST,)):
+            assert process.child.stdout is not None
+            # Not before it has taken effect, which shows in what the command says.
+            select.select([process.child.stdout], [], [], _SOON)
             threading.Thread(target=self._follow, args=(process, None, None), daemon=True).start()
             raise Dropped
         fault = self._take("start", MID_STREAM)
@@ -113,7 +122,8 @@ class Envd:
                         stream.send({"event": {"data": {key.data: base64.b64encode(data).decode()}}})
                         events += 1
                         if fault is not None and events == _EVENTS_BEFORE_CUT:
-                            stream = self._cut(stream, fault)
+                            self._cut(stream, fault)
+                            stream = None
                 if deadline is not None and not timed_out and time.monotonic() >= deadline:
                     # envd kills the command itself, not what that started.
                     timed_out = True
@@ -132,8 +142,7 @@ class Envd:
             error = {"code": "deadline_exceeded", "message": "context deadline exceeded"}
             stream.send({"error": error}, last=True)
         elif self.sandbox.machine.dead:
-            # As e2b/envd/rpc.py expects it of a sandbox that was killed under its command.
-            stream.break_off("unavailable", "the connection to sandbox ended before the stream completed")
+            stream.break_off(*KILLED)
         else:
             code = status if status >= 0 else -1
             end = {"exitCode": code, "exited": status >= 0, "status": f"exit status {code}"}
@@ -145,14 +154,14 @@ class Envd:
         """Seconds to the deadline, but soon enough to notice that the sandbox was paused."""
         return 0.05 if deadline is None else min(0.05, max(0.0, deadline - time.monotonic()))
 
-    def _cut(self, stream: Stream, fault: Fault) -> Stream | None:
+    def _cut(self, stream: Stream, fault: Fault) -> None:
         """Break the connection under a running command; the command goes on if its sandbox does."""
         if fault is Fault.KILLED:
             self._kill(self.sandbox.id)
-            return stream
-        self.sandbox.unreachable = fault is Fault.STREAM_CUT_DEAD
-        self.connection.reset()
-        return None
+            stream.break_off(*KILLED)
+        else:
+            self.sandbox.unreachable = fault is Fault.STREAM_CUT_DEAD
+            self.connection.reset()
 
     def process(self, body: dict[str, Any]) -> Process:
         process = self.sandbox.processes.get(int(body["process"]["pid"]))
