@@ -37,7 +37,18 @@ def providers(session: Session) -> None:
             if seen.configured:
                 output.line(seen.name)
         return
-    columns = ["PROVIDER", "CONFIGURED", "LANGUAGES", "COMMANDS", "PAUSE KEEPS", "NETWORK", "LIMITS", "OWN TTL", "GPU"]
+    columns = [
+        "PROVIDER",
+        "CONFIGURED",
+        "LANGUAGES",
+        "SESSIONS",
+        "COMMANDS",
+        "PAUSE KEEPS",
+        "NETWORK",
+        "LIMITS",
+        "OWN TTL",
+        "GPU",
+    ]
     output.table(columns, [[seen.name, "yes" if seen.configured else "no", *_row(seen.capabilities)] for seen in found])
     for seen in found:
         if not seen.configured:
@@ -69,12 +80,13 @@ class _Seen:
 
 def _row(capabilities: Capabilities | None) -> list[str]:
     if capabilities is None:
-        return [""] * 7
+        return [""] * 8
     pauses = {"none": "cannot pause", "filesystem": "files", "memory": "files and processes"}
     longest = capabilities.max_ttl_seconds
     own = "yes" if capabilities.native_ttl else "no"
     return [
         ", ".join(capabilities.languages),
+        ", ".join(capabilities.sessions) or "none",
         "yes" if capabilities.argv else "no",
         pauses[capabilities.pause],
         ", ".join(capabilities.network),

@@ -70,6 +70,10 @@ def test_the_whole_story(real: Console, tmp_path: Path) -> None:
     run = real.process("sandbox", "run", sandbox_id, "-c", "import os; os.write(1, bytes([0, 255, 10]))")
     assert run.out == b"\x00\xff\n"
 
+    for code in ("x = 20", "x += 1; print(2 * x)"):
+        run = real.process("sandbox", "run", sandbox_id, "--session", "work", "-c", code)
+    assert run.out == b"42\n"
+
     assert real.process("sandbox", "cp", "-", "my-sandbox:/tmp/in", stdin=b"\x00\xff").status == 0
     assert real.process("sandbox", "run", sandbox_id, "-l", "bash", "-c", "wc -c </tmp/in").out.strip() == b"2"
     assert real.process("sandbox", "cp", f"{sandbox_id}:/tmp/in", str(tmp_path / "out")).status == 0
@@ -86,7 +90,7 @@ def test_the_whole_story(real: Console, tmp_path: Path) -> None:
     assert real.process("sandbox", "list", "--quiet").out == b""
     history = [event["type"] for event in real.process("events", "list", sandbox_id, "--json").json["events"]]
     assert (history[0], history[-1]) == ("sandbox.requested", "sandbox.stopped")
-    assert history.count("execution.finished") == 8
+    assert history.count("execution.finished") == 10
     assert real.process("projections", "verify").status == 0
 
 
