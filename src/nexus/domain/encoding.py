@@ -39,7 +39,7 @@ def decode(topic: str, schema_version: int, state: bytes) -> ev.Event:
         for version in range(schema_version, kind.VERSION):
             payload = UPCASTERS[topic, version](payload)
         return kind.model_validate_json(json.dumps(payload))
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise UnreadableEvent(
             f"event {topic!r} version {schema_version} cannot be read: {type(error).__name__}",
             topic=topic,
