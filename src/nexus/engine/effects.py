@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final, TypeVar
@@ -22,6 +23,7 @@ from nexus.domain.errors import (
     ProviderGone,
     ProviderRateLimited,
     StoreError,
+    StreamConflict,
 )
 from nexus.domain.policies import Limits
 from nexus.domain.ports import Clock, EventStore
@@ -272,7 +274,9 @@ class Effects:
             observed = self.provider(current).inspect(Ref.from_json(current.ref))
             if observed.condition == "gone":
                 command = cmd.RecordLost(detail=described(error)[1])
-                self._streams.execute(state.sandbox_id, command, cause, expected=current.version)
+                # Somebody else moved on meanwhile: whoever finds it next, or reconcile, looks at it as it is then.
+                with suppress(StreamConflict):
+                    self._streams.execute(state.sandbox_id, command, cause, expected=current.version)
         raise error
 
     # --- common --------------------------------------------------------------------------------------------------

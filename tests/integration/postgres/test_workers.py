@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -175,10 +176,15 @@ ACTIONABLE = {
 """How a command among many others may end: each tells its caller what to do next."""
 
 
+CROWD_SECONDS = int(os.environ.get("NEXUS_CROWD_SECONDS", "4"))
+"""`scripts/soak` makes it a minute."""
+
+
+@pytest.mark.timeout(120 + 4 * CROWD_SECONDS)
 def test_api_processes_and_workers_together(engine: Engine, prepared: TestDatabase, tmp_path: Path) -> None:
     """Eight that give commands, four that clean up, and two of them killed in the middle."""
     url = prepared.application
-    api = [["api", tmp_path, url, 6, seed] for seed in range(8)]
+    api = [["api", tmp_path, url, CROWD_SECONDS, seed] for seed in range(8)]
     crew = workers(tmp_path, url, 4, sweep=0.5, reconcile=1.0)
     with processes([*api, *crew]) as everybody:
         until(lambda: engine.store.head() and live(engine) > 0)
@@ -190,7 +196,7 @@ def test_api_processes_and_workers_together(engine: Engine, prepared: TestDataba
             last_line(worker)
     done = {code: sum(one.get(code, 0) for one in told) for code in set().union(*told)}
     assert set(done) <= ACTIONABLE, done
-    assert done["done"] > 50, done
+    assert done["done"] > 10 * CROWD_SECONDS, done
     for _ in range(3):
         engine.reconcile(ADMIN)
     cloud = engine.providers.get("fake").cloud  # type: ignore[attr-defined]

@@ -8,6 +8,7 @@ from unittest.mock import patch
 
 import pytest
 
+from nexus.domain import commands as cmd
 from nexus.domain.errors import (
     ExecutionLost,
     NexusError,
@@ -17,9 +18,10 @@ from nexus.domain.errors import (
     ProviderUnavailable,
     SandboxBusy,
 )
-from nexus.domain.provider import Capabilities
+from nexus.domain.provider import Capabilities, Observed, Ref
 from nexus.engine.service import Engine
-from nexus.testing import FakeRun, Outcome
+from nexus.engine.streams import Cause
+from nexus.testing import FakeProvider, FakeRun, Outcome
 from tests.support.world import ADMIN, ANN, World
 
 
@@ -178,6 +180,24 @@ def test_a_run_in_what_is_gone_records_the_loss(world: World) -> None:
     with pytest.raises(ProviderGone):
         world.engine.run(ANN, "data", code="1")
     assert world.engine.status(ANN, view.sandbox_id).stop_reason == "lost"
+
+
+def test_a_loss_that_another_was_first_to_record_is_still_told_as_a_loss(world: World) -> None:
+    """Between the look at the resource and its record somebody else wrote: that is no answer for a caller."""
+    view = world.engine.create(ANN, "data")
+    world.cloud.vanish(view.sandbox_id)
+    inspect = FakeProvider.inspect
+
+    def meanwhile(provider: FakeProvider, ref: Ref) -> Observed:
+        seen = inspect(provider, ref)
+        noted = cmd.ObserveDrift(kind="noted", detail="by another")
+        world.worker("worker-2").streams.execute(view.sandbox_id, noted, Cause.of(ADMIN, "reconcile"))
+        return seen
+
+    with patch.object(FakeProvider, "inspect", meanwhile), pytest.raises(ProviderGone):
+        world.engine.run(ANN, "data", code="1")
+    report = world.engine.reconcile(ADMIN)
+    assert report.lost == [view.sandbox_id]
 
 
 def test_an_open_run_is_not_expired_and_not_paused(world: World) -> None:
