@@ -33,7 +33,7 @@ from scripts.bench_parts._measure import Row, compare, compare_speed
 from scripts.bench_parts._story import life
 from tests.support.postgres import private_server
 
-EVENTS: Final = int(os.environ.get("NEXUS_BENCH_EVENTS", "400000"))
+EVENTS: Final = int(os.environ.get("NEXUS_BENCH_EVENTS", "200000"))
 _BATCH: Final = 1000
 _SEALING: Final = 0.5
 """Seconds between two turns of the sealer, many times as often as a worker's."""
@@ -119,7 +119,7 @@ def _sealer(file: Path) -> Iterator[None]:
 def _sealing(home: Path) -> Row:
     """Two stores, one of them sealed by another process meanwhile; a measurement is 300 appends, one by one."""
     beside, alone = (SQLiteStore(home / f"{name}.db", tables=TABLES) for name in ("beside", "alone"))
-    events = [iter(life(1_000_000)) for _ in range(2)]
+    events = [life(10_000) for _ in range(2)]
 
     def append(store: SQLiteStore, number: int) -> None:
         for _ in range(300):

@@ -65,8 +65,7 @@ class Done:
     """What a tampering has to look like to a verifier."""
 
     position: int
-    findings: int | None = None
-    """None: at least one."""
+    findings: int
     checkpoint: Checkpoint | None = None
 
 
@@ -133,21 +132,26 @@ class Tamperer:
         return Done(place, 1)
 
     def moved(self) -> Done:
-        """Exchange two, turn a stretch around, or put one elsewhere, perhaps behind the end."""
+        """Exchange two, turn a stretch around, put one elsewhere, perhaps behind the end, or push a tail along."""
         first, last = sorted(self.random.sample(range(len(self.positions)), 2))
         stretch = self.positions[first : last + 1]
-        how = self.random.randrange(4)
+        how, findings = self.random.randrange(5), 1
         if how == 0:
             places = {stretch[0]: stretch[-1], stretch[-1]: stretch[0]}
+            findings = 1 if len(stretch) == 2 else 2
         elif how == 1:
             places = dict(zip(stretch, reversed(stretch), strict=True))
+            findings = len(stretch) - 1
         elif how == 2:
             turn = 1 if self.random.random() < 0.5 else -1
             places = dict(zip(stretch, stretch[turn:] + stretch[:turn], strict=True))
+        elif how == 3:
+            places = {old: old + 3 for old in self.positions[first:]}
+            findings = len(places)
         else:
             places = {stretch[0]: self.positions[-1] + self.random.randint(1, 9)}
         self._number_anew({old: new for old, new in places.items() if old != new})
-        return Done(stretch[0])
+        return Done(stretch[0], findings)
 
     def cut(self) -> Done:
         """Cut the tail off."""

@@ -247,6 +247,16 @@ def test_a_checkpoint_by_another_key_is_forged(world: World, key: SigningKey, tm
     assert [finding.kind for finding in verdict.findings] == ["forged_checkpoint"]
 
 
+def test_a_checkpoint_of_another_installation_is_forged(world: World, key: SigningKey, tmp_path: Path) -> None:
+    """Signed by the right key, too: whoever has several installations has them sign with one key, perhaps."""
+    other = World(tmp_path / "other")
+    other.engine.create(ANN, "box")
+    signed = checkpoint(other, key)
+    other.close()
+    Sealer(world.store).catch_up()
+    assert kinds(world.folder, signed) == ["forged_checkpoint"]
+
+
 def dumped(folder: Path, file: Path) -> DumpEvidence:
     with evidence(folder) as found:
         file.write_text("\n".join(dump_lines(found)) + "\n")

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import copy
 import random
+from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
 from nexus.domain.errors import InvalidInput, SandboxNotFound
-from nexus.domain.sandbox import Sandbox, fold, sandbox_id_of
-from nexus.engine.history import Moment
+from nexus.domain.events import Envelope
+from nexus.domain.sandbox import Sandbox, fold, sandbox_id_of, stream_id
+from nexus.engine.history import History, Moment
 from nexus.engine.views import view_of
-from tests.support.world import ADMIN, ANN, BOB, World
+from tests.support.world import ADMIN, ANN, BOB, ShiftedStore, World
 
 
 def lived(world: World) -> str:
@@ -66,6 +69,31 @@ def test_the_fleet_as_of_random_positions_equals_a_fresh_replay(world: World) ->
                 states[sandbox_id] = copy.copy(state)
         fleet = world.engine.history.fleet(ADMIN, Moment(position=log[position - 1].position), all_users=True)
         assert {view.sandbox_id: view for view in fleet} == {key: view_of(state) for key, state in states.items()}
+
+
+def test_a_stream_has_no_holes_though_a_clock_was_set_back(world: World) -> None:
+    """The second event says that it was recorded later than all that followed it."""
+    view = world.engine.create(ANN, "data")
+    world.engine.run(ANN, "data", code="1")
+    first = world.events(view.sandbox_id)[0].recorded_at
+    assert first is not None
+
+    class SetBack(ShiftedStore):
+        def load(self, *asked: Any, **more: Any) -> list[Envelope]:
+            return [ahead(one) for one in self._store.load(*asked, **more)]
+
+        def read(self, *asked: Any, **more: Any) -> list[Envelope]:
+            return [ahead(one) for one in self._store.read(*asked, **more)]
+
+    def ahead(envelope: Envelope) -> Envelope:
+        late = envelope.originator_id == stream_id(view.sandbox_id) and envelope.originator_version == 2
+        return replace(envelope, recorded_at=first + timedelta(hours=1)) if late else envelope
+
+    history = History(SetBack(world.store), world.engine.queries)
+    moment = Moment(time=first + timedelta(minutes=30))
+    assert history.status(ANN, view.sandbox_id, moment).version == 1
+    assert [one.version for one in history.fleet(ANN, moment)] == [1]
+    assert [step.view.version for step in history.replay(ANN, view.sandbox_id, moment)] == [1]
 
 
 def test_a_name_means_the_sandbox_that_bore_it_then(world: World) -> None:

@@ -31,7 +31,6 @@ class Strays:
 
     sealed: list[Stray] = field(default_factory=list)
     found: list[Stray] = field(default_factory=list)
-    after_last_seal: list[Stray] = field(default_factory=list)
     kept: int = 0
     last_kept: int | None = None
     """The last position where the sealed event stands."""
@@ -50,7 +49,7 @@ class Strays:
             seals[stray.event_id].append(stray)
         pairs: list[tuple[Stray, Stray]] = []
         unknown: dict[int, Stray] = {}
-        for stray in (*self.found, *self.after_last_seal):
+        for stray in self.found:
             if seals.get(stray.event_id):
                 pairs.append((seals[stray.event_id].pop(0), stray))
             elif stray.position > verdict.sealed_upto:

@@ -104,7 +104,7 @@ def _thorough(
             sealed = None
         if event is not None and event[0] == place:
             verdict.events += 1
-            _place(verdict, strays, event, sealed, is_last=seal is None)
+            _place(verdict, strays, event, sealed)
             event = next(events, None)
         elif sealed is not None:
             strays.sealed.append(strays.stray(place, sealed[1], sealed[2]))
@@ -114,11 +114,10 @@ def _thorough(
     return passed
 
 
-def _place(verdict: Verdict, strays: Strays, event: RawEvent, sealed: Seal | None, *, is_last: bool) -> None:
+def _place(verdict: Verdict, strays: Strays, event: RawEvent, sealed: Seal | None) -> None:
     place, event_id, digest = event[0], str(event[1]), _leaf(event)
     if sealed is None:
-        known = strays.after_last_seal if is_last else strays.found
-        known.append(strays.stray(place, event_id, digest))
+        strays.found.append(strays.stray(place, event_id, digest))
     elif digest == sealed[2]:
         strays.keep(place)
         if event_id != sealed[1]:
