@@ -127,9 +127,6 @@ class Executions:
     def run(self, started: Started, program: Program, on_output: OutputSink | None) -> Execution:
         """Run once. Raises `ExecutionTimedOut` with the partial output, `ExecutionLost` when nobody knows."""
         start, state, cause = started.command, started.state, started.cause
-        captured = None
-        if state.capture and self._capture is not None:
-            captured = self._capture.begin(state, start.execution_id, program.body)
         request = RunRequest(
             execution_id=start.execution_id,
             timeout=program.timeout,
@@ -142,7 +139,10 @@ class Executions:
             session=program.session,
             keep_until=start.lease_until + timedelta(seconds=state.ttl_seconds) + PROVIDER_GRACE,
         )
+        captured = None
         try:
+            if state.capture and self._capture is not None:
+                captured = self._capture.begin(state, start.execution_id, program.body)
             result = self._effects.provider(state).run(ref_of(state), request, on_output)
         except BaseException as error:
             self._ended_without_result(state, start.execution_id, cause, error)
@@ -152,8 +152,9 @@ class Executions:
         self._finish(execution, cause)
         if captured is not None:
             captured.output(result)
-            if captured.notes:
-                execution = replace(execution, notes=tuple(captured.notes))
+            execution = replace(execution, notes=tuple(captured.notes))
+        elif state.capture:
+            execution = replace(execution, notes=("Nothing was captured: this engine keeps neither code nor output",))
         if result.timed_out:
             raise ExecutionTimedOut(
                 timeout=program.timeout,

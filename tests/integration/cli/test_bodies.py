@@ -88,6 +88,8 @@ def test_erased_is_gone_for_good_and_said(nexus: Console, execution: str) -> Non
     nexus.ok("audit", "seal")
     assert nexus.ok("audit", "verify").text.startswith("Intact")
     nexus.ok("projections", "verify")
+    for told in (["audit", "why"], ["replay"], ["events", "list"], ["sandbox", "timeline"], ["sandbox", "status"]):
+        nexus.ok(*told, "box")
     assert "were erased" in nexus.ok("audit", "log", "box", "--type", "sandbox.bodies_erased").text
     assert "user:ann" in nexus.ok("audit", "body", execution).text
     assert nexus.ok("audit", "erase", "box").text.startswith("Nothing is kept of sb_")

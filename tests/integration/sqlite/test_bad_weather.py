@@ -86,6 +86,20 @@ def test_a_newer_versions_database(file: Path) -> None:
         assert str(schema.VERSION + 1) in failure(act, SchemaMismatch, file).message
 
 
+def test_a_file_of_the_version_before_is_brought_up_to_date(file: Path) -> None:
+    store = SQLiteStore(file)
+    placed = store.append([envelope(new_stream(), 1)])
+    store.close()
+    with closing(sqlite3.connect(file)) as connection:
+        for table in ("bodies", "body_keys"):
+            connection.execute(f"DROP TABLE {table}")
+        connection.execute("PRAGMA user_version = 1")
+    store = SQLiteStore(file)
+    assert store.bodies.stock().keys == 0
+    assert store.read(0) == placed
+    store.close()
+
+
 def test_an_empty_file_is_taken_for_a_new_one(file: Path) -> None:
     file.parent.mkdir()
     file.touch()

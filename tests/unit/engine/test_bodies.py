@@ -168,6 +168,17 @@ def test_a_capture_that_fails_is_said_and_fails_nothing(
     assert world.story(run.sandbox_id)[-2:] == ["ExecutionStarted", "ExecutionFinished"]
 
 
+def test_an_engine_that_keeps_nothing_says_so(world: World, captured: Execution) -> None:
+    bare = world.worker("bare", keeping=None)
+    (note,) = bare.run(ANN, "box", code="2").notes
+    assert note.startswith("Nothing was captured")
+    for act in (lambda: bare.bodies, lambda: bare.create(ANN, "other", capture=True)):
+        with world.nothing_recorded(), pytest.raises(ConfigurationError, match="keeps neither"):
+            act()
+    bare.create(ANN, "plain")
+    bare.reconcile(ADMIN)
+
+
 class Killed(BaseException):
     """The process ends here."""
 
