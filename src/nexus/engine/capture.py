@@ -112,13 +112,12 @@ class Capture:
         large = [kind for kind, data in found.items() if len(data) > OUTPUT_CAP]
         if large:
             raise NexusError(f"{large[0].value} has more than {OUTPUT_CAP} bytes")
-        if self._put(run, found):
-            return
-        if run.key is not None:
-            raise NexusError(ERASED)  # this run began before it, so it is part of what was to go
-        self._keyring.forget(run.sandbox_id)
         if not self._put(run, found):
-            raise NexusError(ERASED)
+            # Its key was erased, perhaps by another process. Code then goes under a new one; output goes nowhere, for
+            # its run began before the erasure and is part of what was to go.
+            self._keyring.forget(run.sandbox_id)
+            if not self._put(run, found):
+                raise NexusError(ERASED)
 
     def _put(self, run: Captured, found: Mapping[BodyKind, bytes]) -> bool:
         key = run.key or self._keyring.key(run.sandbox_id, run.tenant_id)

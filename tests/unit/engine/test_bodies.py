@@ -360,6 +360,21 @@ def test_the_log_says_who_erased_what_and_when(world: World, captured: Execution
     assert part.sha256 is not None
 
 
+def test_what_is_erased_is_gone_from_the_files_while_they_are_in_use(world: World, captured: Execution) -> None:
+    """On Postgres that is the server's to do: this is of the embedded store."""
+    files = (world.folder / "nexus.db", world.folder / "nexus.db-wal")
+    key = world.store.bodies.key(captured.sandbox_id, "default").wrapped
+    bodies = [body.sealed for body in world.store.bodies.of(captured.sandbox_id, captured.execution_id, "default")]
+
+    def found() -> list[bool]:
+        there = b"".join(file.read_bytes() for file in files)
+        return [secret in there for secret in (key, *bodies)]
+
+    assert found() == [True] * 4
+    world.engine.bodies.erase(ANN, "box")
+    assert found() == [False] * 4
+
+
 def test_erasing_again_changes_nothing(world: World, captured: Execution) -> None:
     world.engine.bodies.erase(ANN, "box")
     with world.nothing_recorded():

@@ -75,6 +75,8 @@ def test_as_of_a_time_what_had_not_ended_counts_up_to_then(world: World) -> None
 def test_as_of_a_position_a_run_is_still_running(world: World) -> None:
     box = world.engine.create(ANN, "box").sandbox_id
     world.engine.run(ANN, "box", code="1")
+    started = next(e for e in world.events(box) if type(e.event).__name__ == "ExecutionStarted")
+    assert asked(world, moment=Moment(time=started.recorded_at)).total.outcomes["running"] == 1  # type: ignore[index]
     position = {type(e.event).__name__: e.position for e in world.events(box)}
     before, during, after = (
         asked(world, moment=Moment(position=place)).total.outcomes
