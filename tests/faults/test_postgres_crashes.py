@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from nexus.domain.errors import StoreError
 from nexus.testing.store_contract.base import everything, new_stream, positions_of
 from tests.support.postgres import Server, TestDatabase, private_server
 
-ROUNDS, WRITERS = 6, 4
+ROUNDS, WRITERS = int(os.environ.get("NEXUS_CRASH_ROUNDS", "6")), 4
 
 
 @pytest.fixture
