@@ -79,7 +79,8 @@ def quick_leaves(events: Iterable[RawEvent]) -> list[bytes]:
     a text that is the sealed canonical form and has no backslash; a form without a backslash has nothing escaped, and
     its quotes are those of the template: the event is the sealed one. Whatever differs is for `leaf` to judge.
 
-    Raises `TypeError` or `ValueError` where a column holds what no event has.
+    Each event is followed by one more column, which is left alone: its seal's leaf. Raises `TypeError` or `ValueError`
+    where a column holds what no event has.
     """
     found = []
     for event in events:
@@ -100,6 +101,7 @@ def quick_leaves(events: Iterable[RawEvent]) -> list[bytes]:
             corr,
             cause,
             origin,
+            _,
         ) = event
         # Joined and added rather than formatted: that takes text and nothing else.
         text = "".join(
@@ -136,7 +138,7 @@ def quick_leaves(events: Iterable[RawEvent]) -> list[bytes]:
                 '"}',
             )
         )
-        found.append(sha256(text.encode()).digest() if "\\" not in text else leaf(event))
+        found.append(sha256(text.encode()).digest() if "\\" not in text else leaf(event[:-1]))
     return found
 
 

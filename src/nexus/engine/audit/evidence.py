@@ -19,6 +19,15 @@ T = TypeVar("T", bound=Sequence[Any])
 
 FORMAT: Final = "nexus-audit-dump/1"
 _EVENTS: Final = f"SELECT {', '.join(RAW_COLUMNS)} FROM events"  # noqa: S608 - of names in this code
+_SEALED: Final = (
+    f"SELECT {', '.join(f'e.{name}' for name in RAW_COLUMNS)}, s.leaf FROM events e"  # noqa: S608 - likewise
+    " JOIN seals s ON s.position = e.position AND s.event_id = e.event_id"
+    " WHERE e.position > :after AND e.position <= :upto ORDER BY e.position"
+)
+_COUNTS: Final = "SELECT (SELECT count(*) FROM events), (SELECT count(*) FROM seals)"
+_COUNTS_AFTER: Final = (
+    "SELECT (SELECT count(*) FROM events WHERE position > :after), (SELECT count(*) FROM seals WHERE position > :after)"
+)
 _STATE: Final = RAW_COLUMNS.index("state")
 
 FIRST: Final = -(1 << 63)
@@ -43,6 +52,14 @@ class Evidence(Protocol):
 
     def seals(self, after: int = FIRST, upto: int = LAST) -> Iterator[Seal]: ...
 
+    def sealed(self, after: int = FIRST, upto: int = LAST) -> Iterator[Sequence[Any]]:
+        """Events that have a seal with their position and id, each with the leaf that it has as a last column."""
+        ...
+
+    def counts(self, after: int | None = None) -> tuple[int, int]:
+        """How many events there are, and how many seals, after a position."""
+        ...
+
     def heads(self) -> Sequence[Head]: ...
 
 
@@ -62,6 +79,15 @@ class LogEvidence:
     def seals(self, after: int = FIRST, upto: int = LAST) -> Iterator[Seal]:
         found: Iterator[Any] = self._rows("SELECT position, event_id, leaf FROM seals", after, upto, True)
         return found
+
+    def sealed(self, after: int = FIRST, upto: int = LAST) -> Iterator[Sequence[Any]]:
+        return self._reading.rows(_SEALED, {"after": after, "upto": upto})
+
+    def counts(self, after: int | None = None) -> tuple[int, int]:
+        rows = self._reading.rows(_COUNTS) if after is None else self._reading.rows(_COUNTS_AFTER, {"after": after})
+        for events, seals in rows:
+            return events, seals
+        return 0, 0
 
     def heads(self) -> Sequence[Head]:
         found: Iterator[Any] = self._rows("SELECT position, chain, count FROM seal_heads", FIRST, LAST, True)
@@ -119,6 +145,17 @@ class DumpEvidence:
 
     def seals(self, after: int = FIRST, upto: int = LAST) -> Iterator[Seal]:
         return _between(self._seals, after, upto)
+
+    def sealed(self, after: int = FIRST, upto: int = LAST) -> Iterator[Sequence[Any]]:
+        leaves = {seal[:2]: seal[2] for seal in self.seals(after, upto)}
+        for event in self.events(after, upto):
+            known = leaves.get((event[0], event[1]))
+            if known is not None:
+                yield [*event, known]
+
+    def counts(self, after: int | None = None) -> tuple[int, int]:
+        first = FIRST if after is None else after
+        return sum(1 for _ in self.events(first)), sum(1 for _ in self.seals(first))
 
     def heads(self) -> Sequence[Head]:
         return self._heads

@@ -44,24 +44,23 @@ def divide(heads: Sequence[Head], least: int = _STRETCH) -> list[Bounds]:
 
 
 def check(evidence: Evidence, after: int, upto: int) -> bytes | None:
-    """Positions and leaves of a stretch whose events are all as they were sealed; None for any other."""
-    events, seals = evidence.events(after, upto), evidence.seals(after, upto)
+    """Positions and leaves of a stretch, of all events that have their seal; None if one is not as it was sealed.
+
+    Events without a seal, and seals without an event, are not here: they are missing from the count.
+    """
     done: list[bytes] = []
     try:
-        while sealed := list(islice(seals, _PAGE)):
-            stored = list(islice(events, len(sealed)))
-            positions = [seal[0] for seal in sealed]
-            if [event[0] for event in stored] != positions or [event[1] for event in stored] != [s[1] for s in sealed]:
-                return None
-            leaves, wanted = quick_leaves(stored), "".join([seal[2] for seal in sealed])
+        rows = evidence.sealed(after, upto)
+        while page := list(islice(rows, _PAGE)):
+            leaves, wanted = quick_leaves(page), "".join([row[-1] for row in page])
             if b"".join(leaves).hex() != wanted:
-                leaves = [leaf(event) for event in stored]
+                leaves = [leaf(row[:-1]) for row in page]
                 if b"".join(leaves).hex() != wanted:
                     return None
-            done.append(placed(positions, leaves))
-        return None if next(events, None) is not None else b"".join(done)
+            done.append(placed([row[0] for row in page], leaves))
     except (TypeError, ValueError, StoreError):
         return None  # a column holds what no event and no seal has
+    return b"".join(done)
 
 
 def each(evidence: Evidence, bounds: Sequence[Bounds], reopen: Reopen | None) -> Iterator[bytes | None]:
