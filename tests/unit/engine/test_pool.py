@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
@@ -15,6 +15,7 @@ from nexus.domain import pool
 from nexus.domain import pool_events as pe
 from nexus.domain.errors import NotAllowed
 from nexus.domain.pool import PoolPlan
+from nexus.domain.ports import Reading
 from nexus.domain.provider import Limits as ResourceLimits
 from nexus.domain.provider import Ref
 from nexus.domain.values import MemberState, RetireReason
@@ -75,6 +76,12 @@ def world(tmp_path: Path) -> Iterator[PoolWorld]:
     yield world
     assert verify(world.store, named("pool")).is_equal
     world.close()
+
+
+@pytest.fixture
+def open_reading(world: PoolWorld) -> Callable[[], Reading]:
+    """An auditor's look at the world's store."""
+    return lambda: SQLiteReading(world.folder / "nexus.db")
 
 
 # --- filling -----------------------------------------------------------------------------------------------------
@@ -429,12 +436,12 @@ def test_the_past_the_reasons_and_the_usage_know_sandboxes_only(world: PoolWorld
     assert used.total.sandboxes == {view.sandbox_id}
 
 
-def test_every_event_of_it_is_told_and_sealed(world: PoolWorld) -> None:
+def test_every_event_of_it_is_told_and_sealed(world: PoolWorld, open_reading: Callable[[], Reading]) -> None:
     world.keeper().pool.tend()
     world.engine.create(ANN, "box")
     world.engine.pool.drain(ADMIN)
     told = [sentence(e) for e in world.store.read(0) if e.topic.startswith("pool.")]
     assert any("an operator emptied the pool" in line for line in told)
     Sealer(world.store).catch_up()
-    with closing(SQLiteReading(world.folder / "nexus.db")) as reading:
+    with closing(open_reading()) as reading:
         assert verify_audit(LogEvidence(reading)).intact
