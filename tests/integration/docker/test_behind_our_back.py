@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from nexus.adapters.providers.docker import DockerProvider
+from nexus.adapters.providers.docker import DockerProvider, containers
 from nexus.domain.errors import (
     ProviderError,
     ProviderGone,
@@ -50,7 +50,8 @@ def test_a_run_in_a_container_removed_by_hand_has_an_unknown_outcome(any_lab: La
             run.result(PATIENCE)
 
 
-def test_a_container_stopped_by_hand_is_gone_and_can_be_cleared(any_lab: Lab) -> None:
+def test_a_container_stopped_by_hand_is_gone_and_can_be_cleared(any_lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(containers, "RESTART_PATIENCE", 0.1)  # nobody restarts it: each look would be waited for
     seen = any_lab.sandbox()
     any_lab.engine.kill(seen.ref.data["container"])
     until(lambda: any_lab.container(seen)["State"]["Status"] == "exited", "it ended")

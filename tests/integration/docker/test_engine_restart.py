@@ -43,12 +43,6 @@ def keeps_containers(folder: Path) -> Iterator[Place]:
         yield place
 
 
-@pytest.fixture
-def ends_containers(folder: Path) -> Iterator[Place]:
-    with _place(folder) as place:
-        yield place
-
-
 def _is_down(lab: Lab, seen: Observed) -> None:
     """Every question that only the engine can answer is left open."""
     ref: Ref = seen.ref
@@ -89,29 +83,24 @@ def test_with_live_restore_a_sandbox_does_not_notice(keeps_containers: Place, si
     assert lab.provider.destroy(seen.ref)
 
 
-def test_without_it_the_sandboxes_end_and_that_is_said(ends_containers: Place) -> None:
-    engine, lab = ends_containers
-    seen = lab.sandbox()
-    listener = Listener()
-    with ThreadPoolExecutor() as pool:
-        run = pool.submit(lab.run, seen.ref, "echo up; sleep 60", timeout=60, on_output=listener)
-        assert listener.came.wait(PATIENCE)
-        engine.stop_daemon()
-        _is_down(lab, seen)
-        assert run.exception(PATIENCE) is not None
-    engine.start_daemon()
-    assert lab.provider.inspect(seen.ref).condition == "gone"
-    assert lab.provider.find(seen.sandbox_id, lab.installation) == []
-    assert [each.condition for each in lab.provider.owned(lab.installation)] == ["gone"]
-    assert lab.run(lab.sandbox().ref, "echo next").stdout == b"next\n"
-
-
-def test_the_engine_leaves_nothing_on_the_machine(folder: Path) -> None:
+def test_without_it_the_sandboxes_end_and_that_is_said(folder: Path) -> None:
+    """And an engine that is given up, its containers with it, leaves nothing on the machine."""
     with _place(folder) as (engine, lab):
-        lab.sandbox()
-        root = engine.root
-        assert _traces(root)
-    assert _traces(root) == []
+        seen = lab.sandbox()
+        listener = Listener()
+        with ThreadPoolExecutor() as pool:
+            run = pool.submit(lab.run, seen.ref, "echo up; sleep 60", timeout=60, on_output=listener)
+            assert listener.came.wait(PATIENCE)
+            engine.stop_daemon()
+            _is_down(lab, seen)
+            assert run.exception(PATIENCE) is not None
+        engine.start_daemon()
+        assert lab.provider.inspect(seen.ref).condition == "gone"
+        assert lab.provider.find(seen.sandbox_id, lab.installation) == []
+        assert [each.condition for each in lab.provider.owned(lab.installation)] == ["gone"]
+        assert lab.run(lab.sandbox().ref, "echo next").stdout == b"next\n"
+        assert _traces(engine.root)
+    assert _traces(engine.root) == []
 
 
 def _traces(root: Path) -> list[str]:
