@@ -88,8 +88,9 @@ class Settings:
     """Provider → price of an active hour, in whatever currency the user thinks in; `nexus usage` reckons with it."""
 
     def __getattr__(self, name: str) -> Any:
+        # Without values, as while it is copied or unpickled, it has no settings, and asking for them would not end.
         try:
-            return self.values[name]
+            return self.__dict__["values"][name]
         except KeyError:
             raise AttributeError(name) from None
 

@@ -39,7 +39,26 @@ def verdicts(reopen: partial[Reading], **more: Any) -> tuple[Verdict, Verdict]:
         return verifier.verify(evidence, reopen=reopen, **more), verifier.verify(evidence, **more)
 
 
-def test_several_processes_come_to_the_same_verdict(world: World, key: SigningKey, reopen: partial[Reading]) -> None:
+def test_other_processes_do_it(
+    world: World,
+    key: SigningKey,
+    reopen: partial[Reading],
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """They come with a `check` of their own; this one's is not called."""
+    sealed_story(world, key)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
+    monkeypatch.setattr(stretches, "check", None)
+    with closing(reopen()) as reading:
+        assert verifier.verify(LogEvidence(reading), reopen=reopen).intact
+    assert capfd.readouterr() == ("", "")
+
+
+def test_several_processes_come_to_the_same_verdict(
+    world: World, key: SigningKey, reopen: partial[Reading], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
     signed = sealed_story(world, key)
     together, alone = verdicts(reopen, checkpoints=[signed])
     assert together == alone

@@ -72,7 +72,7 @@ _STYLE: Final = (
     + "body{font:13px sans-serif;margin:2em;color:var(--ink);background:var(--ground)}"
     + "svg{max-width:100%;height:auto}table{border-collapse:collapse;margin-top:2em}"
     + "td,th{text-align:left;padding:.3em .8em;border-bottom:1px solid var(--rule);white-space:nowrap}"
-    + "td:first-child{white-space:normal;overflow-wrap:anywhere;min-width:10em;max-width:24em}"
+    + "td:first-child,td:nth-child(3){white-space:normal;overflow-wrap:anywhere;min-width:10em;max-width:24em}"
     + "td:nth-child(2){font-family:monospace}td:nth-child(n+7){font-variant-numeric:tabular-nums}"
     + ".table{overflow-x:auto}"
 )
