@@ -10,6 +10,8 @@ from eventsourcing.application import Application
 from eventsourcing.domain import Aggregate, event
 from eventsourcing.utils import Environment
 
+from nexus.domain import events as ev
+
 
 class Box(Aggregate):
     """The same facts as a sandbox's runs, in the library's own style."""
@@ -57,3 +59,16 @@ class Box(Aggregate):
 def application(file: Path) -> Application[UUID]:
     settings = {"PERSISTENCE_MODULE": "eventsourcing.sqlite", "SQLITE_DBNAME": str(file)}
     return Application(env=Environment("bench", settings))
+
+
+def live(box: Box, started: ev.ExecutionStarted, finished: ev.ExecutionFinished) -> None:
+    """Tell a box of one run; it knows of the facts that its methods name."""
+    box.start(**{name: getattr(started, name) for name in _STARTED})
+    box.finish(**{name: getattr(finished, name) for name in _FINISHED})
+
+
+_STARTED = ("execution_id", "language", "code_sha256", "code_bytes", "timeout", "lease_until", "holder", "expires_at")
+_FINISHED = (
+    "execution_id", "exit_code", "duration", "stdout_bytes", "stderr_bytes", "stdout_sha256", "stderr_sha256",
+    "truncated", "expires_at",
+)  # fmt: skip

@@ -64,8 +64,10 @@ def _tailing(server: Server) -> Row:
         database = stack.enter_context(prepared(server))
         writers = Writers(stack, database.owner, 8)
         tails = [Tail(database.application) for _ in range(2)]
+        for tail in tails:
+            stack.callback(tail.stop.set)
         began = time.perf_counter()
-        writers.do("append", max(EVENTS // 8, 1))()
+        writers.do("pour", max(EVENTS // 8, 1))()
         took = time.perf_counter() - began
         time.sleep(0.1)
         for tail in tails:
@@ -125,7 +127,7 @@ def _projecting(server: Server) -> list[Row]:
         follow(theirs.owner, last)
         live, again, wrong, most = [], [], 0, 0
         for _ in range(3 if EVENTS <= 100_000 else 1):
-            theirs.run("TRUNCATE executions, runsprojection_tracking")
+            theirs.run("DROP TABLE executions, runsprojection_tracking")
             stock = follow(theirs.owner, last) / last * 1e6
             live.append((_live(store, min(EVENTS, 40_000)), stock))
             torn, reads, took = _rebuild_under_readers(store, database.application)

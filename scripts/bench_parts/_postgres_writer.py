@@ -86,6 +86,10 @@ class Writer:
         """The event alone."""
         self.store.append([self._ahead.pop()])
 
+    def pour(self) -> None:
+        """The event alone, made on the spot: for those who want very many."""
+        self.store.append([next(self._events)[0]])
+
     def listed(self) -> None:
         """An append with the rows of the list and of what is due."""
         envelope, state = self._listed_ahead.pop()

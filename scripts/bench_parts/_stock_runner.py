@@ -22,7 +22,7 @@ from psycopg.sql import SQL
 
 from nexus.adapters.stores import sql
 from nexus.projections.tables import EXECUTIONS
-from scripts.bench_parts._library import Box
+from scripts.bench_parts._library import Box, live
 from scripts.bench_parts._story import run
 
 _STARTED = ("tenant_id", "actor", "status", "language", "code_sha256", "code_bytes", "timeout", "started_at")
@@ -99,9 +99,7 @@ def fill(app: Boxes, runs: int, per_box: int = 10) -> tuple[UUID, int]:
     for begin in range(0, runs, per_box):
         box = Box("bench")
         for number in range(begin, min(begin + per_box, runs)):
-            started, finished = run(number)
-            box.start(**dict(started))
-            box.finish(**{name: value for name, value in finished if name not in ("signal", "oom_killed")})
+            live(box, *run(number))
             if number % 100 == 99:  # more of them than a socket holds, and its append waits for ever
                 app.save(box)
         app.save(box)

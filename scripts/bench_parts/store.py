@@ -25,7 +25,7 @@ from nexus.projections.executions import Executions
 from nexus.projections.follower import Follower
 from nexus.projections.queries import SandboxQueries
 from nexus.projections.rebuild import rebuild
-from scripts.bench_parts._library import Box, application
+from scripts.bench_parts._library import Box, application, live
 from scripts.bench_parts._measure import Row, compare, compare_speed
 from scripts.bench_parts._story import NOW, life, run
 
@@ -157,9 +157,7 @@ def _together(act: Callable[[int], None], count: int) -> None:
 def _replaying(home: Path) -> list[Row]:
     app, box = application(home / "library-replay.db"), Box("bench")
     for number in range(5000):
-        started, finished = run(number)
-        box.start(**dict(started))
-        box.finish(**{name: value for name, value in finished if name not in ("signal", "oom_killed")})
+        live(box, *run(number))
     app.save(box)
     store = SQLiteStore(home / "replay.db", tables=TABLES)
     try:

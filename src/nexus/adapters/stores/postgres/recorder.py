@@ -179,7 +179,9 @@ class Recorder(ApplicationRecorder):
             self._database.seen = position
 
     def _rows(self, statement: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
-        return self._database.ask(lambda link: link.execute(statement, parameters, prepare=True).fetchall())
+        return self._database.ask(
+            lambda link: link.execute(statement, parameters, prepare=True, binary=True).fetchall()
+        )
 
     def _trusted(self, link: Link) -> tuple[list[str], list[Any]]:
         """Where appends are locked out, all that is there can be trusted; else what is below the horizon."""
