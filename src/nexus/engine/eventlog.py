@@ -206,6 +206,14 @@ def _refusal_told(principal: Principal, envelope: Envelope, event: CommandRefuse
 def _check(types: Collection[str]) -> None:
     for topic in types:
         if topic not in BY_TOPIC:
-            raise InvalidInput(
-                f"There is no event type {shown(topic)}", hint=f"Types: {', '.join(BY_TOPIC)}.", field="type"
-            )
+            raise InvalidInput(f"There is no event type {shown(topic)}", hint=_known_types(), field="type")
+
+
+def _known_types() -> str:
+    """All of them, each beginning said once: as full names they are more than anybody reads."""
+    endings: dict[str, list[str]] = {}
+    for topic in sorted(BY_TOPIC):
+        group, _, ending = topic.partition(".")
+        endings.setdefault(group, []).append(ending)
+    listed = (f"{group}.{', .'.join(found)}" for group, found in endings.items())
+    return f"Types: {'; '.join(listed)}."
