@@ -27,6 +27,8 @@ from tests.unit.audit.tampering import sealed_story
 @pytest.fixture
 def reopen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> partial[Reading]:
     """Opens the store as the command line does; here every log is long, and two events are a stretch."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
+    monkeypatch.setattr(os, "getloadavg", lambda: (0.7, 0.0, 0.0))
     monkeypatch.setattr(verifier, "WORTH", 1)
     monkeypatch.setattr(verifier, "divide", partial(divide, least=2))
     return partial(open_reading, config.load(env={}, file=None, data_dir=tmp_path))
@@ -48,17 +50,23 @@ def test_other_processes_do_it(
 ) -> None:
     """They come with a `check` of their own; this one's is not called."""
     sealed_story(world, key)
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
     monkeypatch.setattr(stretches, "check", None)
     with closing(reopen()) as reading:
         assert verifier.verify(LogEvidence(reading), reopen=reopen).intact
     assert capfd.readouterr() == ("", "")
 
 
-def test_several_processes_come_to_the_same_verdict(
+def test_where_others_are_busy_one_does_it_all(
     world: World, key: SigningKey, reopen: partial[Reading], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
+    sealed_story(world, key)
+    monkeypatch.setattr(os, "getloadavg", lambda: (7.0, 0.0, 0.0))
+    monkeypatch.setattr(stretches, "ProcessPoolExecutor", None)
+    with closing(reopen()) as reading:
+        assert verifier.verify(LogEvidence(reading), reopen=reopen).intact
+
+
+def test_several_processes_come_to_the_same_verdict(world: World, key: SigningKey, reopen: partial[Reading]) -> None:
     signed = sealed_story(world, key)
     together, alone = verdicts(reopen, checkpoints=[signed])
     assert together == alone
@@ -87,7 +95,6 @@ def test_without_room_for_other_processes_one_does_it_all(
         def shutdown(self, **_: Any) -> None: ...
 
     monkeypatch.setattr(stretches, "ProcessPoolExecutor", Broken)
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
     together, alone = verdicts(reopen)
     assert together == alone
     assert together.intact

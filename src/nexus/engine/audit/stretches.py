@@ -1,4 +1,4 @@
-"""The quick pass over stretches of the log: whether their events are as they were sealed, on all processors.
+"""The quick pass over stretches of the log: whether their events are as they were sealed, on all idle processors.
 
 A stretch that is intact comes back as its seals' positions and leaves, 40 bytes each: what the chain is made of.
 """
@@ -64,8 +64,8 @@ def check(evidence: Evidence, after: int, upto: int) -> bytes | None:
 
 
 def each(evidence: Evidence, bounds: Sequence[Bounds], reopen: Reopen | None) -> Iterator[bytes | None]:
-    """`check` for each stretch, in order; by several processes that open the store for themselves, if they may."""
-    workers = min(len(os.sched_getaffinity(0)), len(bounds), 8)
+    """`check` for each stretch, in order; by several processes that open the store for themselves, if it helps."""
+    workers = min(_idle_processors(), len(bounds), 8)
     if reopen is None or workers < 2:
         for after, upto in bounds:
             yield check(evidence, after, upto)
@@ -81,6 +81,12 @@ def each(evidence: Evidence, bounds: Sequence[Bounds], reopen: Reopen | None) ->
         yield from each(evidence, bounds[done:], None)
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _idle_processors() -> int:
+    """This process's own one among them. Where others keep all of them busy, more processes only cost their start."""
+    count = len(os.sched_getaffinity(0))
+    return min(count, max(1, round(count + 1 - os.getloadavg()[0])))
 
 
 def _opened_and_checked(reopen: Reopen, bounds: Bounds) -> bytes | None:
