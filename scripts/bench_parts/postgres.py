@@ -37,7 +37,7 @@ def rows() -> list[Row]:
 # --- appending -------------------------------------------------------------------------------------------------------
 def _appending(server: Server) -> list[Row]:
     found: list[Row] = []
-    for count, turns, each, bars in ((1, 30, 20, (0.8, 0.6)), (8, 14, 12, (0.7, 0.45))):
+    for count, turns, each, bars in ((1, 30, 20, (0.8, 0.6, 0.85)), (8, 14, 12, (0.7, 0.45, None))):
         with ExitStack() as stack:
             database = stack.enter_context(prepared(server))
             database.run(TABLE, user=OWNER)
@@ -46,7 +46,7 @@ def _appending(server: Server) -> list[Row]:
     return found
 
 
-def _of(writers: Writers, who: str, turns: int, each: int, bars: tuple[float, float]) -> list[Row]:
+def _of(writers: Writers, who: str, turns: int, each: int, bars: tuple[float, float, float | None]) -> list[Row]:
     """Each measurement is so many acts of each writer, all writers at the same time."""
     writers.do("prepare", each)()
     for act in ("append", "listed", "save", "command", "raw"):
@@ -61,7 +61,7 @@ def _of(writers: Writers, who: str, turns: int, each: int, bars: tuple[float, fl
         compared(f"append one event, {against}", "append", "raw", bars[0]),
         compared(f"decide, fold, append, {against}", "save", "raw", bars[1]),
         compared(f"a whole command (load, decide, append, rows), {against}", "command", "raw", None),
-        compared(f"append with list and due rows, {who} / without", "listed", "append", 0.85),
+        compared(f"append with list and due rows, {who} / without", "listed", "append", bars[2]),
     ]
 
 
