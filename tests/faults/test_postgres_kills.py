@@ -8,9 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from nexus.adapters.stores.postgres import PostgresStore
 from nexus.engine.service import Engine
-from nexus.projections.projector import prepare as prepare_views
 from tests.faults.kill_rounds import ADMIN, COMMANDS, check, clean_up, prepare, steps_of, victim
 from tests.support import postgres
 from tests.support.postgres import TestDatabase
@@ -22,10 +20,7 @@ PATIENCE = 30.0
 
 @pytest.fixture
 def database() -> Iterator[TestDatabase]:
-    with postgres.database() as database:
-        store = PostgresStore(database.owner)
-        prepare_views(store)
-        store.close()
+    with postgres.database(prepared=True) as database:
         yield database
 
 
