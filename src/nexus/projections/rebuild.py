@@ -19,6 +19,8 @@ from nexus.projections.pipeline import run_through
 from nexus.projections.positions import live_keys, quarantined_under, skipped
 from nexus.projections.tables import QUARANTINE, SKIPPED
 
+_PAGE: Final = 5000
+"""Events per transaction: nobody waits for one of them to be seen, and each costs a flush to disk."""
 ABANDONED: Final = 5.0
 """Seconds without any progress after which another's rebuild counts as abandoned."""
 
@@ -42,7 +44,7 @@ class Rebuilt:
 
 
 def rebuild(
-    store: EventStore, projection: Projection, progress: Callable[[int], None] | None = None, *, page: int = PAGE
+    store: EventStore, projection: Projection, progress: Callable[[int], None] | None = None, *, page: int = _PAGE
 ) -> Rebuilt:
     """Replays the whole log. `progress` is told the position now and then.
 
