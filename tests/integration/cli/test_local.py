@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.cli.console import PATIENCE, ROOT, Console, reading
+from tests.support.waiting import until
 
 
 @pytest.fixture
@@ -39,10 +39,7 @@ def processes(marker: str) -> list[int]:
 
 
 def eventually_none(marker: str) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while found := processes(marker):
-        assert time.monotonic() < deadline, f"still there: {found}"
-        time.sleep(0.02)
+    until(lambda: not processes(marker), "its processes were gone")
 
 
 @pytest.fixture

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import threading
-import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -72,15 +70,6 @@ class Lab:
             self.provider.discard(spec.sandbox_id, spec.installation)
         for entry in self.engine.containers(all=True, filters={"label": f"nexus.installation={self.installation}"}):
             self.engine.remove_container(entry["Id"], force=True, v=True)
-
-
-def until(condition: Callable[[], Any], what: str, patience: float = PATIENCE) -> None:
-    """Wait until `condition()` is true."""
-    end = time.monotonic() + patience
-    pause = threading.Event()
-    while not condition():
-        assert time.monotonic() < end, f"waited {patience} s in vain until {what}"
-        pause.wait(0.02)
 
 
 @pytest.fixture

@@ -19,8 +19,9 @@ from nexus.domain.errors import (
 )
 from nexus.domain.provider import Limits, RunRequest
 from nexus.testing.provider_contract.base import Listener
-from tests.integration.docker.conftest import PATIENCE, Lab, until
+from tests.integration.docker.conftest import PATIENCE, Lab
 from tests.support.dockerd_fixtures import Doorway
+from tests.support.waiting import until
 
 
 @pytest.fixture(params=["lab", "remote_lab", "bare_lab"])

@@ -16,8 +16,9 @@ import pytest
 from nexus.adapters.providers.docker import naming
 from nexus.domain.errors import ProviderInvalidRequest
 from nexus.domain.provider import Limits, Template
-from tests.integration.docker.conftest import PATIENCE, Lab, until
+from tests.integration.docker.conftest import PATIENCE, Lab
 from tests.support.dockerd import Engine
+from tests.support.waiting import until
 
 CANARY = "canary-4b1d"
 

@@ -15,8 +15,9 @@ from nexus.adapters.providers.docker import DockerProvider, agent
 from nexus.domain.errors import ProviderGone, ProviderInvalidRequest, ProviderNotRunning, ProviderUnsupported
 from nexus.domain.provider import Limits, Ref, SandboxSpec, Template
 from nexus.domain.warm_pool import MemberSpec
-from tests.integration.docker.conftest import Lab, until
+from tests.integration.docker.conftest import Lab
 from tests.support.dockerd import Engine
+from tests.support.waiting import until
 
 LIMITS = Limits(memory_mb=128, processes=64, disk_mb=32)
 TEMPLATE = Template(limits=LIMITS)

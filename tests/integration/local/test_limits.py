@@ -13,6 +13,7 @@ from nexus.adapters.providers.local import LocalProvider, bwrap, cgroups, interp
 from nexus.domain.errors import ConfigurationError, ProviderNotRunning, ProviderOutcomeUnknown
 from nexus.domain.provider import Limits, Ref, RunRequest, Template
 from tests.integration.local.conftest import MakeSpec, Run
+from tests.support.waiting import until
 
 EAT_TOGETHER = """
 import os, time
@@ -108,8 +109,7 @@ def test_paused_means_that_nothing_runs(
     running = threading.Thread(target=run_to_its_loss, args=(run, ref, code))
     running.start()
     try:
-        while run(ref, "cat beat", "bash").stdout.count(b"x") < 8:
-            time.sleep(0.01)
+        until(lambda: run(ref, "cat beat", "bash").stdout.count(b"x") >= 8)
         saved: list[object] = []
         assert provider.pause(ref, saved.append) == ref
         assert saved == [ref]
@@ -122,8 +122,7 @@ def test_paused_means_that_nothing_runs(
         assert cpu_ticks(provider, ref.data["sandbox_id"]) == used
         assert provider.resume(spec, ref).condition == "running"
         beats = run(ref, "cat beat", "bash").stdout.count(b"x")
-        while run(ref, "cat beat", "bash").stdout.count(b"x") == beats:
-            time.sleep(0.01)
+        until(lambda: run(ref, "cat beat", "bash").stdout.count(b"x") > beats)
     finally:
         provider.destroy(ref)
         running.join(20)

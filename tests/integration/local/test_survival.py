@@ -6,8 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,6 +16,7 @@ from nexus.adapters.providers.local.folder import Folder, Record
 from nexus.domain.errors import ProviderGone
 from nexus.domain.provider import Observed, Ref
 from tests.integration.local.conftest import INSTALLATION, MakeSpec, Run
+from tests.support.waiting import until
 
 STEPS = (
     "folder.Folder.lock_for_sandbox",
@@ -86,13 +85,6 @@ def groups_of(sandbox: str) -> list[Path]:
     return [entry for parent in cgroups.parents() for entry in parent.iterdir() if sandbox in entry.name]
 
 
-def eventually(condition: Callable[[], bool], what: str) -> None:
-    end = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < end, f"waited in vain until {what}"
-        time.sleep(0.01)
-
-
 @pytest.mark.parametrize("moment", ["before", "after"])
 @pytest.mark.parametrize("step", STEPS)
 def test_killed_while_creating(
@@ -103,8 +95,8 @@ def test_killed_while_creating(
     with create(state, spec.sandbox_id, step, moment) as creator:
         assert creator.wait(30) == -signal.SIGKILL, "the step was never reached"
     # What was not recorded ends itself; what was, too, unless it was given the word to go: that was the last step.
-    eventually(lambda: not folder.alive(), "nothing lives that nobody knows")
-    eventually(lambda: not belonging(folder.path), "its processes are gone")
+    until(lambda: not folder.alive(), "nothing lives that nobody knows")
+    until(lambda: not belonging(folder.path), "its processes are gone")
     assert not provider.find(spec.sandbox_id, INSTALLATION)
     if folder.path.exists():
         assert [each.condition for each in provider.owned(INSTALLATION)] == ["gone"]
@@ -160,7 +152,7 @@ def test_everything_is_gone_after_destroy(provider: LocalProvider, state: Path, 
     assert provider.destroy(observed.ref)
     assert not provider.destroy(observed.ref)
     assert processes.start_time(record.pid) != record.started or processes._state(record.pid) in ("Z", "")
-    eventually(lambda: not belonging(folder.path), "slirp4netns and bubblewrap are gone")
+    until(lambda: not belonging(folder.path), "slirp4netns and bubblewrap are gone")
     assert not groups_of(spec.sandbox_id)
     assert not state.exists() or not list(state.iterdir())
     assert Path("/proc/self/mountinfo").read_text() == mounts
@@ -174,7 +166,7 @@ def test_killing_bubblewrap_from_outside_is_noticed(provider: LocalProvider, sta
     record = Folder(state, INSTALLATION, spec.sandbox_id, 1).record()
     assert record is not None
     os.kill(record.pid, signal.SIGKILL)
-    eventually(lambda: provider.inspect(observed.ref).condition == "gone", "it is seen to be gone")
+    until(lambda: provider.inspect(observed.ref).condition == "gone", "it is seen to be gone")
     assert provider.find(spec.sandbox_id, INSTALLATION) == []
     again = provider.ensure(spec)
     assert again.incarnation != observed.incarnation

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,6 +17,7 @@ from tests.integration.modal.conftest import new_spec
 from tests.support.cloud.common import Fault
 from tests.support.cloud.modal import ModalCloud
 from tests.support.cloud.modal_service import TOKEN_ID, TOKEN_SECRET
+from tests.support.waiting import until
 
 ROOT = Path(__file__).parents[3]
 
@@ -121,13 +121,6 @@ def test_a_server_that_was_never_there_is_not_waited_for(
     cloud.start()
     until(lambda: provider.diagnose()[0].ok)  # and it is found when it is back
     assert provider.ensure(new_spec()).condition == "running"
-
-
-def until(condition: Callable[[], bool]) -> None:
-    """Wait for it: the SDK tries to connect at growing intervals, which may be longer than one call's deadline."""
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
 
 
 def test_throttling_is_not_waited_out_for_ever(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from unittest import mock
 
 import psycopg
@@ -15,6 +15,7 @@ from nexus.adapters.stores.postgres import PostgresStore
 from nexus.adapters.stores.postgres import news as news_module
 from nexus.testing.store_contract.base import envelope, everything, new_stream
 from tests.support.postgres import TestDatabase
+from tests.support.waiting import until
 
 PATIENCE = 30.0
 
@@ -25,13 +26,6 @@ def other(prepared: TestDatabase) -> Iterator[PostgresStore]:
     store = PostgresStore(prepared.application)
     yield store
     store.close()
-
-
-def until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline, "it never came true"
-        time.sleep(0.005)
 
 
 def listeners(database: TestDatabase) -> list[int]:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from nexus.projections.projector import Projector
 from nexus.testing.store_contract.base import everything
 from tests.support.postgres import TestDatabase
 from tests.support.postgres_process import last_line, make_engine, processes, workers
+from tests.support.waiting import until
 
 OWNER, ADMIN = Principal(user_id="ann"), Principal(user_id="root", is_admin=True)
 PATIENCE = 60.0
@@ -31,15 +31,6 @@ PATIENCE = 60.0
 def engine(prepared: TestDatabase, tmp_path: Path) -> Iterator[Engine]:
     with make_engine(tmp_path, prepared.application) as engine:
         yield engine
-
-
-def until(condition: Callable[[], object], seconds: float = PATIENCE) -> float:
-    """Seconds until it came true."""
-    began = time.monotonic()
-    while not condition():
-        assert time.monotonic() - began < seconds, "it never came true"
-        time.sleep(0.05)
-    return time.monotonic() - began
 
 
 def live(engine: Engine) -> int:
@@ -60,7 +51,7 @@ def test_four_workers_expire_a_thousand_sandboxes_once_and_in_time(
     engine.providers.get("fake").cloud.slow("destroy", 0.03)  # type: ignore[attr-defined]
     with processes(workers(tmp_path, prepared.application, 4, sweep=SWEEP, reconcile=3600)) as four:
         (tmp_path / "ahead").write_text("120")
-        until(lambda: live(engine) == 0, SWEEP + 5)
+        until(lambda: live(engine) == 0, seconds=SWEEP + 5)
         for worker in four:
             worker.send_signal(signal.SIGTERM)
         shares = [last_line(worker) for worker in four]
@@ -163,7 +154,7 @@ def test_read_models_follow_without_being_asked(engine: Engine) -> None:
         run = pool.submit(worker.run)
         view = engine.create(OWNER, "data")
         execution = engine.run(OWNER, "data", code="1").execution_id
-        until(lambda: [one.execution_id for one in engine.queries.executions(view.sandbox_id)] == [execution], 10)
+        until(lambda: [one.execution_id for one in engine.queries.executions(view.sandbox_id)] == [execution])
         worker.stop()
         run.result(PATIENCE)
 

@@ -6,7 +6,7 @@ import functools
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +18,7 @@ from nexus.adapters.stores.sqlite.database import BUSY_SECONDS
 from nexus.domain.ports import RowWrite
 from nexus.testing.store_contract.base import PETS, envelope, everything, new_stream, pet, pets, stretch
 from tests.integration.sqlite.processes import Say, children, in_child, may_fork
+from tests.support.waiting import until
 
 pytestmark = may_fork
 
@@ -137,7 +138,7 @@ def test_a_transaction_that_needs_a_second_connection_gets_it_while_a_fork_waits
 
     def finish(_since: int) -> tuple[int, list[RowWrite]]:
         swapping.set()
-        assert wait_until(lambda: database._forking)
+        until(lambda: database._forking)
         return len(store.read(0)), []
 
     def swap() -> int | None:
@@ -153,12 +154,3 @@ def test_a_transaction_that_needs_a_second_connection_gets_it_while_a_fork_waits
         assert time.monotonic() - started < BUSY_SECONDS / 2
         assert swapped.result(60) == 1
     assert store.head() == 2
-
-
-def wait_until(condition: Callable[[], bool]) -> bool:
-    deadline = time.monotonic() + 60
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.001)
-    return True

@@ -11,6 +11,7 @@ import pytest
 from nexus.adapters.stores.sqlite import SQLiteStore
 from nexus.adapters.stores.sqlite import store as stores
 from nexus.testing.store_contract.base import envelope, new_stream
+from tests.support.waiting import until
 
 
 def test_an_append_wakes_whoever_waits_in_this_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -20,10 +21,7 @@ def test_an_append_wakes_whoever_waits_in_this_process(tmp_path: Path, monkeypat
     database = store.views._database
     with ThreadPoolExecutor(3) as pool:
         waits = [pool.submit(store.wait, 0, 60.0) for _ in range(3)]
-        deadline = time.monotonic() + 60
-        while database._waiting < 3:
-            assert time.monotonic() < deadline
-            time.sleep(0.001)
+        until(lambda: database._waiting == 3)
         started = time.monotonic()
         store.append([envelope(new_stream(), 1)])
         assert all(wait.result(60) for wait in waits)
