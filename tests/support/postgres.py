@@ -34,6 +34,7 @@ from nexus.projections.tables import TABLES
 
 INSTALL_HINT = "apt-get install -y --no-install-recommends postgresql"
 START_SECONDS = 60.0
+_IN_USE = "pre-existing shared memory block"
 SUPERUSER, OWNER, APPLICATION, SECURED = "postgres", "nexus_owner", "nexus_app", "nexus_secured"
 PASSWORD = "c0rrect horse/battery@staple"
 """Of the role `SECURED`, the only one that needs one."""
@@ -167,6 +168,14 @@ class Server:
     # --- coming and going ----------------------------------------------------------------------------------------
     def start(self) -> None:
         """Start it and wait until it answers."""
+        deadline = time.monotonic() + START_SECONDS
+        while not self._started(deadline):
+            # After a SIGKILL its sessions notice one by one that it is gone, and hold its memory until then.
+            if _IN_USE not in self.log()[-2000:] or time.monotonic() > deadline:
+                raise ServerFailed(f"the server does not answer:\n{self.log()[-3000:]}") from None
+            time.sleep(0.02)
+
+    def _started(self, deadline: float) -> bool:
         settings = {**self._settings, "unix_socket_directories": self.folder}
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         with (self.folder / "log").open("ab") as log:
@@ -178,15 +187,14 @@ class Server:
                 stderr=log,
                 cwd="/",
             )
-        deadline = time.monotonic() + START_SECONDS
-        while True:
+        while self._process.poll() is None and time.monotonic() < deadline:
             try:
                 psycopg.connect(self.url("postgres", SUPERUSER)).close()
-                return
             except psycopg.OperationalError:
-                if self._process.poll() is not None or time.monotonic() > deadline:
-                    raise ServerFailed(f"the server does not answer:\n{self.log()[-3000:]}") from None
                 time.sleep(0.01)
+            else:
+                return True
+        return False
 
     def stop(self, how: signal.Signals = signal.SIGINT) -> None:
         """SIGINT ends sessions and writes everything down; SIGQUIT is the crash of `pg_ctl -m immediate`."""
