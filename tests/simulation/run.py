@@ -1,4 +1,7 @@
-"""Play schedules: `python -m tests.simulation.run --seed 17` replays one, `--first 0 --count 20000` plays many."""
+"""Play schedules: `python -m tests.simulation.run --seed 17` replays one, `--first 0 --count 20000` plays many.
+
+`--bytes 0af3…` replays one that Hypothesis has found, and shortened.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +13,11 @@ import time
 
 from tests.simulation.invariants import violations
 from tests.simulation.planted import FAULTS
+from tests.simulation.scheduler import Seed
 from tests.simulation.world import simulated
 
 
-def check(seed: int) -> list[str]:
+def check(seed: Seed) -> list[str]:
     """Play one schedule; what is wrong with it."""
     with simulated(seed) as world:
         return violations(world)
@@ -44,7 +48,7 @@ def found_within() -> dict[str, int]:
     return needed
 
 
-def goes_wrong(seed: int) -> bool:
+def goes_wrong(seed: Seed) -> bool:
     """A planted fault may also make the engine itself stumble."""
     try:
         return bool(check(seed))
@@ -52,7 +56,7 @@ def goes_wrong(seed: int) -> bool:
         return True
 
 
-def tell(seed: int) -> None:
+def tell(seed: Seed) -> None:
     """Print the whole story of a schedule."""
     with simulated(seed) as world:
         for envelope in world.store.log:
@@ -67,6 +71,7 @@ def tell(seed: int) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seed", type=int, help="replay this schedule and print its story")
+    parser.add_argument("--bytes", type=bytes.fromhex, help="replay what these decide, and print its story")
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--count", type=int, default=1000)
     parser.add_argument("--processes", type=int, default=1)
@@ -77,6 +82,11 @@ def main() -> int:
         needed = found_within()
         print(f"counted: {len(needed)} (within {max(needed.values())} schedules each)")
         return 0
+    if given.bytes is not None:
+        tell(given.bytes)
+        wrong = check(given.bytes)
+        print(*wrong, sep="\n")
+        return int(bool(wrong))
     if given.seed is not None:
         tell(given.seed)
     seeds = (

@@ -12,6 +12,25 @@ from typing import Any
 
 from greenlet import GreenletExit, getcurrent, greenlet
 
+Seed = int | bytes
+"""What decides everything in a schedule: a number, or a string of bytes that is read one by one."""
+
+
+class Chance(random.Random):
+    """Decides by a string of bytes, which can be shortened; what comes after its end is always the same."""
+
+    def __init__(self, decisions: bytes) -> None:
+        super().__init__(0)
+        self._decisions = iter(decisions)
+
+    def random(self) -> float:
+        decision = next(self._decisions, None)
+        return super().random() if decision is None else decision / 256
+
+    def getrandbits(self, count: int, /) -> int:
+        decision = next(self._decisions, None)
+        return super().getrandbits(count) if decision is None else decision % (1 << count)
+
 
 class Dead(BaseException):
     """Raised out of every port of a process that was killed, so that no handler of its can do anything more."""
@@ -38,7 +57,7 @@ class Task:
 class Scheduler:
     """Runs tasks until all are done or the budget of switches is used up."""
 
-    seed: int
+    seed: Seed
     now: float = 0.0
     """Virtual seconds since the beginning."""
     switches: int = 0
@@ -46,7 +65,7 @@ class Scheduler:
     errors: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.random = random.Random(self.seed)
+        self.random = Chance(self.seed) if isinstance(self.seed, bytes) else random.Random(self.seed)
         self._main = getcurrent()
         self._current: Task | None = None
 

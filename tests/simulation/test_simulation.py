@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import hypothesis
 import pytest
+from hypothesis import strategies as st
 
 from tests.simulation import planted_pool
 from tests.simulation.planted import FAULTS
@@ -44,3 +46,23 @@ def test_a_schedule_repeats_itself() -> None:
 
     assert story(11) == story(11)
     assert story(11) != story(12)
+
+
+DECISIONS = st.binary(max_size=600)
+
+
+@hypothesis.settings(max_examples=150, derandomize=True, deadline=None, database=None)
+@hypothesis.given(DECISIONS)
+def test_no_string_of_decisions_violates_an_invariant(decisions: bytes) -> None:
+    wrong = check(decisions)
+    assert wrong == [], f"replay with: python -m tests.simulation.run --bytes {decisions.hex()}\n" + "\n".join(wrong)
+
+
+def test_what_goes_wrong_is_shortened() -> None:
+    """A few decisions are left of those that Hypothesis found: the ones that it takes to go wrong."""
+    settings = hypothesis.settings(max_examples=400, derandomize=True, deadline=None, database=None)
+    with FAULTS["outcomes_are_not_fenced"]():
+        assert not goes_wrong(b"")
+        shortest = hypothesis.find(DECISIONS, goes_wrong, settings=settings)
+    assert 0 < len(shortest) <= 16
+    assert check(shortest) == [], "it is the fault that goes wrong"

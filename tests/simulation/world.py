@@ -19,7 +19,7 @@ from nexus.domain.values import Principal
 from nexus.engine.registry import Providers
 from nexus.engine.service import Engine
 from tests.simulation.ports import OURS, STRANGERS, Faults, Resource, SimPool, SimProvider, SimStore, SimViews
-from tests.simulation.scheduler import Dead, Process, Scheduler
+from tests.simulation.scheduler import Dead, Process, Scheduler, Seed
 
 LIMITS = Limits(create_deadline=60, operation_deadline=30, run_grace=5, orphan_grace=0)
 NAMES = ("one", "one", "one", "two")
@@ -81,7 +81,7 @@ class Settings:
 class World:
     """Everything that a schedule can look at afterwards."""
 
-    seed: int
+    seed: Seed
     scheduler: Scheduler = field(init=False)
     calls: list[Call] = field(default_factory=list)
     effects: list[Effect] = field(default_factory=list)
@@ -101,7 +101,7 @@ class World:
         self.store = SimStore(self.scheduler, self.faults, VIEWS)
         self.survives = self.random.random() < 0.6
         # Decided apart: the schedules without a pool are what they were before there was one.
-        self.plan = PLAN if random.Random(f"pool-{self.seed}").random() < 0.25 else None
+        self.plan = PLAN if random.Random(f"pool-{self.seed!r}").random() < 0.25 else None
         self.resources["stranger"] = Resource("stranger", "sb_" + "f" * 32, STRANGERS, 1, "running")
 
     # --- making processes ---------------------------------------------------------------------------------------
@@ -242,9 +242,9 @@ class World:
 
 
 @contextlib.contextmanager
-def simulated(seed: int, switches: int = 400) -> Iterator[World]:
+def simulated(seed: Seed, switches: int = 400) -> Iterator[World]:
     """Play one schedule with every id and every random number drawn from the seed."""
-    ids = random.Random(f"ids-{seed}")
+    ids = random.Random(f"ids-{seed!r}")
 
     def uuid() -> UUID:
         return UUID(int=ids.getrandbits(128), version=4)
