@@ -1,0 +1,3 @@
+"""The engine's tests, over Postgres."""
+
+from tests.unit.engine.test_newer_events import *  # noqa: F403
