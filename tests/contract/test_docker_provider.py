@@ -1,4 +1,8 @@
-"""The contract suite over the Docker provider: by the agent's socket, through a remote engine, and without Python."""
+"""The contract suite over the Docker provider: by the agent's socket, through a remote engine, and without Python.
+
+The second and third way differ from the first in how programs are run and files are moved, and play those parts of it;
+`scripts/soak` plays the whole of it in each way (`whole_docker_contract.py`).
+"""
 
 from __future__ import annotations
 
@@ -14,14 +18,19 @@ import pytest
 from nexus.adapters.providers.docker import DockerProvider, agent
 from nexus.domain.provider import Capabilities, Observed, Provider, Ref, SandboxSpec, Template
 from nexus.testing.provider_contract import ProviderContract, WarmPoolContract
-from nexus.testing.provider_contract.base import OpenProvider
+from nexus.testing.provider_contract.base import ContractBase, OpenProvider
+from nexus.testing.provider_contract.files import FileContract
+from nexus.testing.provider_contract.pausing import PauseContract
+from nexus.testing.provider_contract.running import RunContract
+from nexus.testing.provider_contract.sessions import SessionContract
+from nexus.testing.provider_contract.stopping import StopContract
 from tests.support.dockerd import Engine
 from tests.support.dockerd_fixtures import Doorway, bare_image, docker_engine, docker_image, remote_engine
 
 __all__ = ["bare_image", "docker_engine", "docker_image", "remote_engine"]
 
 
-class DockerContract(ProviderContract):
+class DockerContract(ContractBase):
     overrun: ClassVar[float] = 1.0
 
     @pytest.fixture(autouse=True)
@@ -81,16 +90,20 @@ class SharingContract(DockerContract):
             provider.discard(shared_spec.sandbox_id, shared_spec.installation)
 
 
-class TestBySocket(SharingContract):
+class TestBySocket(SharingContract, ProviderContract):
     @pytest.fixture
     def open_provider(self, docker_engine: Engine, docker_image: str, agents: Path) -> OpenProvider:
         return lambda: DockerProvider(docker_engine.host, image=docker_image, folder=agents)
 
 
-class TestThroughARemoteEngine(SharingContract):
+class RemoteContract(SharingContract):
     @pytest.fixture
     def open_provider(self, remote_engine: Doorway, docker_image: str, tmp_path: Path) -> OpenProvider:
         return lambda: DockerProvider(remote_engine.host, image=docker_image, folder=tmp_path / "never-made")
+
+
+class TestThroughARemoteEngine(RemoteContract, RunContract, StopContract, FileContract, SessionContract):
+    """What goes over the connection."""
 
 
 class BareDocker(DockerProvider):
@@ -101,10 +114,14 @@ class BareDocker(DockerProvider):
         return replace(super().capabilities, languages=("bash",), sessions=(), native_ttl=False)
 
 
-class TestWithoutPython(SharingContract):
+class BareContract(SharingContract):
     @pytest.fixture
     def open_provider(self, docker_engine: Engine, bare_image: str, agents: Path) -> OpenProvider:
         return lambda: BareDocker(docker_engine.host, image=bare_image, folder=agents)
+
+
+class TestWithoutPython(BareContract, RunContract, StopContract, FileContract, PauseContract):
+    """What needs an agent elsewhere."""
 
 
 class TestWarmPool(WarmPoolContract):

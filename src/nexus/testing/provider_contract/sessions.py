@@ -19,6 +19,10 @@ class SessionContract(ContractBase):
         """Run python code in a session."""
         return self.execute(provider, sandbox.ref, code, "python", session=session, **fields)
 
+    def begin(self, provider: Provider, sandbox: Observed, code: str) -> ExecutionResult:
+        """The first run of the session, also in a sandbox where other tests had one of that name."""
+        return self.goes_on(provider, sandbox, code, mode="fresh")
+
     def keeps_sessions(self, provider: Provider, sandbox: Observed) -> bool:
         """False after checking that a session, where none is declared, is refused and nothing has run."""
         if "python" in provider.capabilities.sessions:
@@ -31,7 +35,8 @@ class SessionContract(ContractBase):
     def test_a_session_keeps_its_variables(self, provider: Provider, other: Provider, sandbox: Observed) -> None:
         if not self.keeps_sessions(provider, sandbox):
             return
-        first = self.goes_on(provider, sandbox, "import json\nx = 41\ndef more(): return x + 1\nprint(__name__)")
+        code = "import json\nx = 41\ndef more(): return x + 1\nprint(__name__)"
+        first = self.begin(provider, sandbox, code)
         assert (first.stdout, first.exit_code, first.session_started) == (b"__main__\n", 0, True)
         second = self.goes_on(other, sandbox, "x = more()\nprint(json.dumps([x, input()]))", stdin=b"typed\n")
         assert (second.stdout, second.exit_code, second.session_started) == (b'[42, "typed"]\n', 0, False)
@@ -44,7 +49,7 @@ class SessionContract(ContractBase):
     def test_how_a_run_of_a_session_ends_is_told(self, provider: Provider, sandbox: Observed) -> None:
         if not self.keeps_sessions(provider, sandbox):
             return
-        self.goes_on(provider, sandbox, "x = 1")
+        self.begin(provider, sandbox, "x = 1")
         failed = self.goes_on(provider, sandbox, "x = 2\nprint('out')\nraise ValueError('no')")
         assert (failed.exit_code, failed.stdout) == (1, b"out\n")
         assert failed.stderr.endswith(b"ValueError: no\n")
@@ -57,7 +62,7 @@ class SessionContract(ContractBase):
     def test_what_ends_a_run_leaves_the_variables_as_they_were(self, provider: Provider, sandbox: Observed) -> None:
         if not self.keeps_sessions(provider, sandbox):
             return
-        self.goes_on(provider, sandbox, "x = 'before'")
+        self.begin(provider, sandbox, "x = 'before'")
         late = self.goes_on(provider, sandbox, "x = 'after'\nprint('begun', flush=True)\nwhile True: pass", timeout=1)
         assert (late.timed_out, late.stdout) == (True, b"begun\n")
         assert self.goes_on(provider, sandbox, "print(x)").stdout == b"before\n"
@@ -80,7 +85,7 @@ class SessionContract(ContractBase):
             "threading.Thread(target=beat, daemon=True).start()\n"
             "time.sleep(0.3)\n"
         )
-        assert self.goes_on(provider, sandbox, code).exit_code == 0
+        assert self.begin(provider, sandbox, code).exit_code == 0
         assert self.beats(provider, sandbox.ref) > 0
         assert self.beats(provider, sandbox.ref, "thread") > 0
         self.assert_still(provider, sandbox.ref)
@@ -90,7 +95,7 @@ class SessionContract(ContractBase):
     def test_a_session_that_was_killed_begins_anew_and_says_so(self, provider: Provider, sandbox: Observed) -> None:
         if not self.keeps_sessions(provider, sandbox):
             return
-        self.goes_on(provider, sandbox, "x = 1")
+        self.begin(provider, sandbox, "x = 1")
         killed = self.goes_on(provider, sandbox, "import os, time\nos.kill(os.getppid(), 9)\ntime.sleep(20)")
         assert killed.exit_code == 137
         anew = self.goes_on(provider, sandbox, "print('x' in globals())")
