@@ -133,7 +133,7 @@ class ModalSide(Side):
 
     def provider(self, fault: str = "") -> Provider:
         # An answer must not come too late for a deadline of ours: the SDK asks four times in a second.
-        seconds = 1.0 if fault in (Fault.SLOW, Fault.ANSWER_LOST, NO_SERVER) else 1.5 if fault else 10.0
+        seconds = {"": 10.0, Fault.SLOW: 1.0, Fault.ANSWER_LOST: 3.0, NO_SERVER: 3.0}.get(fault, 1.5)
         return ModalProvider(
             request_timeout=seconds,
             create_timeout=2 * seconds,

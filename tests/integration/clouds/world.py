@@ -20,6 +20,7 @@ from nexus.engine.recovery import Report
 from nexus.engine.registry import Providers
 from nexus.engine.service import Engine
 from tests.integration.clouds.sides import Side
+from tests.support.cloud.common import Fault
 from tests.support.world import ADMIN, ANN, ShiftedStore, TestLiveness
 
 Operation = Callable[[Engine, str], object]
@@ -62,6 +63,8 @@ class World:
         """`fault` is what is going to strike."""
         self.folder = folder
         self.side = side
+        # An answer is lost with its connection, and so are those of everybody who shares it: one after the other.
+        self._at_once = 1 if fault == Fault.ANSWER_LOST else 16
         self.store = ShiftedStore(SQLiteStore(folder / "nexus.db"))
         self._engines: list[Engine] = []
         self.well = self._worker("maker", side.provider())
@@ -109,7 +112,7 @@ class World:
                 return type(error).__name__
             return "reported" if isinstance(answer, Report) and answer.problems else "-"
 
-        with ThreadPoolExecutor(len(before)) as pool:
+        with ThreadPoolExecutor(self._at_once) as pool:
             errors = dict(zip(before, pool.map(one, before), strict=True))
         if "create" in before:
             self.ids["create"] = self.well.queries.page(ANN, states=None, name="create").sandboxes[0].sandbox_id

@@ -99,7 +99,7 @@ os._exit(3)
     ),
     Hostile(
         "output left in a pipe by a process that goes on",
-        "(yes & ) ; echo held",
+        "echo held; (yes & )",  # in this order: what comes after a flood may be beyond the cap
         language="bash",
         within=5,
     ),
