@@ -108,3 +108,10 @@ def test_other_types_are_refused() -> None:
         frames.pack(1.5)
     with pytest.raises(frames.Malformed):
         frames.unpack_dict(frames.pack([1]))
+
+
+def test_what_is_no_frame_is_not_kept() -> None:
+    parser = frames.Parser()
+    with pytest.raises(frames.Malformed):
+        parser.feed(b"x" * 3_000_000)
+    assert not parser._buffer

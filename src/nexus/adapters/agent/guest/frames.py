@@ -86,6 +86,7 @@ class Parser:
         while len(buffer) - start >= HEADER.size:
             magic, kind, channel, length = HEADER.unpack_from(buffer, start)
             if magic != MAGIC or length > MAX_PAYLOAD:
+                buffer.clear()  # nothing that follows can be told from it
                 raise Malformed("not a frame")
             end = start + HEADER.size + length
             if len(buffer) < end:
