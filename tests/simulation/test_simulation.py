@@ -8,12 +8,8 @@ import hypothesis
 import pytest
 from hypothesis import strategies as st
 
-from tests.simulation import planted_pool
 from tests.simulation.planted import FAULTS
 from tests.simulation.run import check, first_violation, goes_wrong
-
-__all__ = ["planted_pool"]
-"""Imported to have its faults among the others."""
 
 SCHEDULES, CHUNK = 20_000, 500
 """Small enough that processes which share the work end together."""

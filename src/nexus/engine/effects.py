@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final, TypeVar
@@ -275,7 +274,7 @@ class Effects:
             if observed.condition == "gone":
                 command = cmd.RecordLost(detail=described(error)[1])
                 # Somebody else moved on meanwhile: whoever finds it next, or reconcile, looks at it as it is then.
-                with suppress(StreamConflict):
+                with contextlib.suppress(StreamConflict):
                     self._streams.execute(state.sandbox_id, command, cause, expected=current.version)
         raise error
 

@@ -154,7 +154,9 @@ class Nursery:
         if session is not None and session.running and not self._children[session.running][0].ended:
             return False
         if session is not None and fresh:
-            self.end_session(session)
+            last = self.end_session(session)
+            if last is not None:
+                del self._children[last.slot]  # it has ended and was answered; its session cannot say so any more
             session = None
         operation.begins_session = session is None
         if session is None:

@@ -30,8 +30,6 @@ _WORD = struct.Struct("=BIii")
 _ENDED, _DIED = 16, 17
 _CHANNEL = 1000
 """The keeper's descriptor for that: out of the way of those that programs get."""
-_ENVIRONMENT_OF_RUN = 4
-"""How many of a run's descriptors the keeper gets: not the report, which is the init's to write."""
 _CANNOT_START = 126 << 8
 
 
@@ -106,8 +104,9 @@ class _Init:
         if operation == zygote.START:
             self._slot, self._report = slot, fds[zygote.REPORT]
             os.kill(self._keeper, signals.SIGCONT)
-            zygote.send(self._inner, zygote.START, slot, 0, fds[:_ENVIRONMENT_OF_RUN])
-            for fd in fds[:_ENVIRONMENT_OF_RUN]:
+            given = fds[: zygote.REPORT]  # which is the last, and the init's to write
+            zygote.send(self._inner, zygote.START, slot, 0, given)
+            for fd in given:
                 os.close(fd)
         elif slot == self._slot:
             self._end(None, self._keeper)
