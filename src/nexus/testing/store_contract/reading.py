@@ -10,6 +10,7 @@ from nexus.domain.errors import UnreadableEvent
 from nexus.domain.events import DriftObserved, Event, Fact, SandboxLost, Unread
 from nexus.domain.ports import EventStore
 from nexus.testing.store_contract.base import (
+    OpenStore,
     StoreContractBase,
     envelope,
     everything,
@@ -112,6 +113,16 @@ class ReadingContract(StoreContractBase):
         recorded = [one.recorded_at for one in everything(store) if one.recorded_at is not None]
         assert len(recorded) == 20
         assert recorded == sorted(recorded)
+
+    def test_nothing_is_recorded_before_it_was_decided(self, reopen: OpenStore) -> None:
+        """Whoever begins asks for the time and appends at once: its clock must not be ahead of the recording one."""
+        for _ in range(10):
+            store = reopen()
+            decided = store.now()
+            (placed,) = store.append([envelope(new_stream(), 1)])
+            store.close()
+            assert placed.recorded_at is not None
+            assert decided <= placed.recorded_at
 
     # --- what this version cannot read ---------------------------------------------------------------------------
     @pytest.mark.parametrize(

@@ -181,9 +181,8 @@ class Database:
         try:
             link.prepared_max = 300
             link.opened = began
-            asked = ServerClock.ticks()
             found = schema.inspect(link, self.address, self.seen)
-            self.clock.set(found.clock, asked)
+            self.clock.set(found.clock)
             link.epoch = found.epoch
             self.installation = found.id
         except psycopg.Error as error:

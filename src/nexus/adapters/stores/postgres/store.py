@@ -70,7 +70,7 @@ class PostgresStore:
         return self._bodies
 
     def now(self) -> datetime:
-        """The server's clock, to within half a round trip."""
+        """The server's clock: never ahead of it, and behind by less than a round trip."""
         return self._database.clock.now(self._ask_the_time)
 
     def _ask_the_time(self) -> datetime:
