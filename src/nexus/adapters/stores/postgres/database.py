@@ -70,6 +70,9 @@ class Link(psycopg.Connection[tuple[Any, ...]]):
         """Execute with `$1` for parameters. Of the usual kind psycopg would translate a long one anew each time."""
         return psycopg.RawCursor(self).execute(statement, parameters, prepare=True)
 
+    def __del__(self, *_: Any) -> None:
+        """One of a store that nobody closed goes in silence, as the embedded store's do; psycopg would complain."""
+
     def is_fit(self) -> bool:
         """Whether it can be used again, as far as can be told without asking the server.
 
