@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from tests.fuzz.budget import budget
 from tests.integration.bad_input import cases
 from tests.integration.cli.console import Console
+from tests.support.postgres import TestDatabase
 
 DOCUMENTED: Final = {0, 1, 2, 4, 5, 6, 7, 124, 125, 130}
 """As `nexus --help` says; a program's own status comes from `run` and `exec` alone."""
@@ -48,10 +50,11 @@ _LINES = st.tuples(st.sampled_from(_COMMANDS), st.lists(_WORDS, max_size=6)).map
 
 
 @pytest.fixture(scope="module")
-def nexus(tmp_path_factory: pytest.TempPathFactory) -> Console:
-    console = Console(tmp_path_factory.mktemp("home"))
+def nexus(tmp_path_factory: pytest.TempPathFactory, shared_database: TestDatabase | None) -> Iterator[Console]:
+    console = Console(tmp_path_factory.mktemp("home"), shared_database)
     console.create("box")
-    return console
+    yield console
+    console.close()
 
 
 @budget(150)
@@ -66,7 +69,7 @@ def test_whatever_is_typed(nexus: Console, line: list[str], stdin: bytes) -> Non
     assert "Nexus met an error that it does not know" not in told.err
     assert all(c.isprintable() or c in "\n\t" or unicodedata.category(c) == "Zs" for c in told.err) or ran
     if told.status == 2 and not ran:
-        after = nexus.events()[before:]
+        after = nexus.events(before)
         assert all("refused" in envelope.topic for envelope in after), [envelope.topic for envelope in after]
 
 

@@ -9,13 +9,21 @@ from typing import Any
 import pytest
 
 from nexus import NexusFS
+from tests.support.postgres import TestDatabase
 
 GUIDE = Path(__file__).parents[2] / "docs" / "guides" / "python.md"
 
 
-def test_every_block_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_block_runs(
+    tmp_path: Path,
+    database: TestDatabase | None,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     monkeypatch.setenv("NEXUS_DATA_DIR", str(tmp_path))
     monkeypatch.setenv("NEXUS_SANDBOX_PROVIDER", "local")
+    if database is not None:
+        monkeypatch.setenv("NEXUS_DATABASE_URL", database.application)
     blocks = re.findall(r"```python\n(.*?)```", GUIDE.read_text(), re.DOTALL)
     assert len(blocks) == 8
     names: dict[str, Any] = {}

@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 
 from nexus import LocalBackend, NexusFS
+from tests.support.postgres import TestDatabase
 
 Result = dict[str, Any]
 
 
 @pytest.fixture
-def installation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def installation(tmp_path: Path, database: TestDatabase | None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """An empty data folder, no settings from outside; at the end every sandbox is stopped and every facade closed."""
     for name in list(os.environ):
         if name.startswith(("NEXUS_", "E2B_", "MODAL_", "DOCKER_")):
@@ -23,6 +24,8 @@ def installation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pa
     data = tmp_path / "data"
     monkeypatch.setenv("NEXUS_DATA_DIR", str(data))
     monkeypatch.setenv("NEXUS_CONFIG", str(_empty_configuration(tmp_path)))
+    if database is not None:
+        monkeypatch.setenv("NEXUS_DATABASE_URL", database.application)
     facades: list[NexusFS] = []
     begin = NexusFS.__init__
 

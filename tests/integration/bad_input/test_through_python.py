@@ -28,6 +28,7 @@ from nexus.domain.refusals import REFUSALS
 from nexus.testing import FakeProvider
 from tests.integration.bad_input import cases
 from tests.integration.cli import scripted
+from tests.support.postgres import TestDatabase
 
 LIMIT: Final = Limits()
 
@@ -133,7 +134,7 @@ ROWS: Final = rows()
 
 
 @pytest.fixture(scope="module")
-def nx(tmp_path_factory: pytest.TempPathFactory, shared_database_url: str) -> Iterator[NexusFS]:
+def nx(tmp_path_factory: pytest.TempPathFactory, shared_database: TestDatabase | None) -> Iterator[NexusFS]:
     """One installation for all rows: none of them may change it."""
     folder = tmp_path_factory.mktemp("bad-input")
     site = folder / "site"
@@ -144,7 +145,7 @@ def nx(tmp_path_factory: pytest.TempPathFactory, shared_database_url: str) -> It
             nexus = NexusFS(
                 LocalBackend(folder / "files"),
                 data_dir=str(folder),
-                database_url=shared_database_url,
+                database_url=shared_database.application if shared_database else "",
                 sandbox_provider="scripted",
                 user_id=user,
                 auto_cleanup=False,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -12,6 +13,7 @@ from nexus.domain.policies import Limits
 from nexus.domain.refusals import REFUSALS
 from tests.integration.bad_input import cases
 from tests.integration.cli.console import Console
+from tests.support.postgres import TestDatabase
 
 BOX: Final = ["sandbox", "run", "box", "-c", "1"]
 LIMIT: Final = Limits()
@@ -120,15 +122,16 @@ COMMANDS: Final = {("sandbox", name) for name in ["create", "run", "exec", "paus
 
 
 @pytest.fixture(scope="module")
-def nexus(tmp_path_factory: pytest.TempPathFactory, shared_database_url: str) -> Console:
+def nexus(tmp_path_factory: pytest.TempPathFactory, shared_database: TestDatabase | None) -> Iterator[Console]:
     """One installation for all rows: none of them may change it."""
-    console = Console(tmp_path_factory.mktemp("bad-input"), shared_database_url)
+    console = Console(tmp_path_factory.mktemp("bad-input"), shared_database)
     console.create("box", "--idempotency-key", "k")
     console.create("asleep")
     console.ok("sandbox", "pause", "asleep")
     console.create("gone")
     console.ok("sandbox", "stop", "gone")
-    return console
+    yield console
+    console.close()
 
 
 @pytest.mark.parametrize("name", ROWS)

@@ -1,18 +1,22 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.integration.cli.console import Console
+from tests.support.postgres import TestDatabase
 
 
 @pytest.fixture
-def database_url() -> str:
-    """Empty for the embedded store. `tests/integration/postgres/same` has another answer."""
-    return ""
+def nexus(tmp_path: Path, database: TestDatabase | None) -> Iterator[Console]:
+    console = Console(tmp_path, database)
+    yield console
+    console.close()
 
 
 @pytest.fixture
-def nexus(tmp_path: Path, database_url: str) -> Console:
-    return Console(tmp_path, database_url)
+def imports_of_the_store() -> set[str]:
+    """What a store that is not embedded may import in addition."""
+    return set()

@@ -7,25 +7,28 @@ import json
 import os
 import pty
 import select
+import sqlite3
 import struct
 import subprocess
 import sys
 import termios
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import closing
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 from click.testing import CliRunner
 
+from nexus.adapters.stores.postgres import PostgresStore
 from nexus.adapters.stores.sqlite import SQLiteStore
 from nexus.cli import main
 from nexus.domain.events import Envelope
 from nexus.domain.ports import EventStore
 from nexus.testing import FakeProvider
 from tests.integration.cli import scripted
+from tests.support.postgres import TestDatabase, dump
 
 ROOT = Path(__file__).parents[3]
 PATIENCE = 30.0
@@ -58,9 +61,10 @@ class Result:
 class Console:
     """One installation in a folder of its own, used by `ann` unless `NEXUS_USER` says otherwise."""
 
-    def __init__(self, folder: Path, database_url: str = "") -> None:
-        """`database_url` is that of a migrated Postgres database; without it the store is embedded."""
+    def __init__(self, folder: Path, database: TestDatabase | None = None) -> None:
+        """`database` is a migrated one on Postgres; without it the store is embedded."""
         self.folder = folder
+        self.database = database
         self.data = folder / "data"
         self.cloud = folder / "cloud"
         self.env = {
@@ -70,9 +74,16 @@ class Console:
             "NEXUS_USER": "ann",
             "PATH": os.environ["PATH"],
         }
-        if database_url:
-            self.env["NEXUS_DATABASE_URL"] = database_url
+        self.operator: dict[str, str] = {}
+        """What makes `ann` an operator. On the embedded store she is one already."""
+        self.owner: dict[str, str] = {}
+        """What makes her an operator who may rebuild tables, too."""
+        if database is not None:
+            self.env["NEXUS_DATABASE_URL"] = database.application
+            self.operator = {"NEXUS_ADMIN": "1"}
+            self.owner = {**self.operator, "NEXUS_DATABASE_URL": database.owner}
         self.provider: FakeProvider = scripted.provider(self.cloud)
+        self._looks: dict[str, PostgresStore] = {}
         self._site = folder / "site"
         scripted.install(self._site, self.cloud)
 
@@ -155,29 +166,59 @@ class Console:
     # --- what is recorded ----------------------------------------------------------------------------------------
     def head(self) -> int:
         """The log's last position; 0 where no store was made yet."""
-        if not self._database and not (self.data / "nexus.db").exists():
+        if not self._url and not (self.data / "nexus.db").exists():
             return 0
-        with closing(self._store()) as store:
+        with self._store() as store:
             return store.head()
 
     def events(self, after: int = 0) -> list[Envelope]:
-        with closing(self._store()) as store:
+        with self._store() as store:
             return store.read(after, 100_000)
 
     @property
-    def _database(self) -> str:
+    def _url(self) -> str:
         return self.env.get("NEXUS_DATABASE_URL", "")
 
-    def _store(self) -> EventStore:
-        if not self._database:
-            return SQLiteStore(self.data / "nexus.db")
-        from nexus.adapters.stores.postgres import PostgresStore
+    @contextmanager
+    def _store(self) -> Iterator[EventStore]:
+        """The store as another process sees it. A look at a server keeps its connection for the next look."""
+        if not self._url:
+            with closing(SQLiteStore(self.data / "nexus.db")) as store:
+                yield store
+            return
+        if self._url not in self._looks:
+            self._looks[self._url] = PostgresStore(self._url)
+        yield self._looks[self._url]
 
-        return PostgresStore(self._database)
+    def close(self) -> None:
+        """Let go of what was opened to look at."""
+        while self._looks:
+            self._looks.popitem()[1].close()
 
     def story(self) -> list[str]:
         """Names of all events about sandboxes, in order."""
         return [type(e.event).__name__ for e in self.events() if e.originator_id.startswith("sandbox-")]
+
+    def kept(self) -> bytes:
+        """Everything that this installation keeps: its files, and the database's tables as text."""
+        files = (path for path in sorted(self.data.rglob("*")) if path.is_file() and path.suffix != ".db-shm")
+        tables = "" if self.database is None else dump(self.database)
+        return b"".join(path.read_bytes() for path in files) + tables.encode()
+
+    def write(self, statement: str, parameters: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+        """A statement by somebody who may write the tables themselves; `?` stands for a parameter."""
+        if self.database is not None:
+            return self.database.run(statement.replace("?", "%s"), parameters)
+        with closing(sqlite3.connect(self.data / "nexus.db")) as connection, connection:
+            return connection.execute(statement, parameters).fetchall()
+
+    def unprotect(self) -> None:
+        """From now on `write` may change events: what forbids it is gone."""
+        if self.database is not None:
+            self.write("ALTER TABLE events DISABLE TRIGGER USER")
+            return
+        for (name,) in self.write("SELECT name FROM sqlite_master WHERE type = 'trigger'"):
+            self.write(f'DROP TRIGGER "{name}"')
 
 
 def _drain(descriptor: int) -> bytes:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import signal
-import sqlite3
 import subprocess
 from pathlib import Path
 
@@ -19,9 +18,9 @@ from tests.integration.cli.console import PATIENCE, Console, Result, reading
 # --- reconcile and worker --------------------------------------------------------------------------------------------
 def test_reconcile_says_what_it_did(nexus: Console) -> None:
     lost, kept = nexus.create("lost"), nexus.create("kept")
-    assert nexus.ok("reconcile").out == b""
+    assert nexus.ok("reconcile", env=nexus.operator).out == b""
     nexus.provider.cloud.vanish(lost)
-    told = nexus.ok("reconcile", "--json").json
+    told = nexus.ok("reconcile", "--json", env=nexus.operator).json
     assert told == {
         "expired": [], "taken_over": [], "runs_lost": [], "lost": [lost], "drifted": [], "orphans": [], "pool": [],
         "bodies_erased": [], "problems": [],
@@ -39,7 +38,7 @@ def test_reconcile_tells_of_what_it_could_not_do(nexus: Console) -> None:
     nexus.create("box")
     nexus.provider.cloud.fail("owned", "ProviderUnavailable", times=None)
     for command in (["reconcile"], ["worker", "--once"]):
-        result = nexus(*command)
+        result = nexus(*command, env=nexus.operator)
         assert (result.status, result.err) == (1, "")
         assert result.text.startswith("Problem: provider scripted cannot list")
 
@@ -50,9 +49,7 @@ def test_a_worker_tells_of_a_round_that_failed_and_goes_on(nexus: Console) -> No
     try:
         assert worker.stdout is not None
         next(reading(worker.stdout))
-        with sqlite3.connect(nexus.data / "nexus.db") as connection:
-            connection.execute("ALTER TABLE due RENAME TO due_gone")
-        connection.close()
+        nexus.write("ALTER TABLE due RENAME TO due_gone")
         assert worker.stderr is not None
         assert json.loads(next(reading(worker.stderr)))["error"]["code"] == "round_failed"
         assert worker.poll() is None
@@ -107,23 +104,22 @@ def test_projections_status(nexus: Console) -> None:
 def test_projections_rebuild_what_was_broken(nexus: Console) -> None:
     nexus.create("box")
     nexus.ok("sandbox", "run", "box", "-c", "out x")
-    assert nexus.ok("projections", "verify", "--json").json["verified"][0]["equal"] is True
-    with sqlite3.connect(nexus.data / "nexus.db") as connection:
-        connection.execute("UPDATE sandboxes SET name = 'forged'")
-    connection.close()
-    broken = nexus("projections", "verify", "sandboxes", "--json")
+    assert nexus.ok("projections", "verify", "--json", env=nexus.owner).json["verified"][0]["equal"] is True
+    nexus.write("UPDATE sandboxes SET name = 'forged'")
+    broken = nexus("projections", "verify", "sandboxes", "--json", env=nexus.owner)
     assert (broken.status, broken.error["code"]) == (7, "verification_failed")
     assert "name is 'forged' in the view and 'box' by replay" in broken.json["verified"][0]["difference"]
-    assert "DIFFERS" in nexus("projections", "verify").text
-    rebuilt = nexus.ok("projections", "rebuild", "sandboxes", "--json").json["rebuilt"]
+    assert "DIFFERS" in nexus("projections", "verify", env=nexus.owner).text
+    rebuilt = nexus.ok("projections", "rebuild", "sandboxes", "--json", env=nexus.owner).json["rebuilt"]
     assert [one["name"] for one in rebuilt] == ["sandboxes"]
-    assert [one["name"] for one in nexus.ok("projections", "verify", "--json").json["verified"]] == NAMES
-    assert nexus.ok("projections", "rebuild").text.count("Rebuilt") == len(NAMES)
+    verified = nexus.ok("projections", "verify", "--json", env=nexus.owner).json["verified"]
+    assert [one["name"] for one in verified] == NAMES
+    assert nexus.ok("projections", "rebuild", env=nexus.owner).text.count("Rebuilt") == len(NAMES)
 
 
 def test_an_unknown_projection(nexus: Console) -> None:
     for command in ("rebuild", "verify"):
-        refused = nexus("projections", command, "sandboxes", "nosuch", "--json")
+        refused = nexus("projections", command, "sandboxes", "nosuch", "--json", env=nexus.owner)
         assert (refused.status, refused.error["code"], refused.out) == (2, "invalid_input", b"")
 
 

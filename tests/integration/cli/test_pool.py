@@ -13,6 +13,12 @@ SIZE = {"NEXUS_POOL_SIZE": "2", "NEXUS_POOL_PROVIDER": "scripted"}
 
 
 @pytest.fixture
+def nexus(nexus: Console) -> Console:
+    nexus.env |= nexus.operator
+    return nexus
+
+
+@pytest.fixture
 def warm(nexus: Console) -> Console:
     nexus.provider = FakePoolProvider(FakeCloud(nexus.cloud), name="scripted")
     nexus.env |= SIZE

@@ -15,19 +15,21 @@ from tests.integration.sqlite.processes import in_child, may_fork
 from tests.support import postgres
 from tests.support.postgres import OWNER, SUPERUSER, TestDatabase
 
-PAST = [
-    ["audit", "verify"],
-    ["audit", "dump"],
-    ["audit", "why", "box"],
-    ["audit", "log"],
-    ["events", "list"],
-    ["replay", "box"],
-    ["replay", "box", "--as-of", "3"],
-    ["sandbox", "status", "box", "--as-of", "3"],
-    ["sandbox", "list", "--as-of", "3"],
-    ["sandbox", "timeline"],
-    ["projections", "verify"],
-]
+
+def past(moment: int | None) -> list[list[str]]:
+    return [
+        ["audit", "verify"],
+        ["audit", "dump"],
+        ["audit", "why", "box"],
+        ["audit", "log"],
+        ["events", "list"],
+        ["replay", "box"],
+        ["replay", "box", "--as-of", f"{moment}"],
+        ["sandbox", "status", "box", "--as-of", f"{moment}"],
+        ["sandbox", "list", "--as-of", f"{moment}"],
+        ["sandbox", "timeline"],
+        ["projections", "verify"],
+    ]
 
 
 @pytest.fixture
@@ -41,23 +43,24 @@ def story(nexus: Console) -> str:
 
 def test_the_past_is_told_without_a_provider(nexus: Console, story: str) -> None:
     """Not one is loaded, so none can be asked."""
+    questions, env = past(nexus.events()[2].position), nexus.environment(nexus.owner)
     script = (
         "import sys\n"
         "from nexus.cli import main\n"
-        f"failed = [arguments for arguments in {PAST!r} if main(arguments) != 0]\n"
+        f"failed = [arguments for arguments in {questions!r} if main(arguments) != 0]\n"
         "providers = ('nexus.adapters.providers', 'scripted_provider')\n"
         "loaded = [name for name in sys.modules if name.startswith(providers)]\n"
         "loaded += {'docker', 'e2b', 'modal'} & set(sys.modules)\n"
         "sys.exit(f'{failed} {loaded}' if failed or loaded else 0)\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", script], env=nexus.environment(), cwd=nexus.folder, capture_output=True, timeout=PATIENCE
+        [sys.executable, "-c", script], env=env, cwd=nexus.folder, capture_output=True, timeout=PATIENCE
     )
     assert done.returncode == 0, done.stderr
     # The same question finds one that is loaded.
     wanted = nexus.process("sandbox", "create", "other")
     assert wanted.status == 0
-    loud = script.replace(repr(PAST), repr([["sandbox", "run", "other", "-c", "out y"]]))
+    loud = script.replace(repr(questions), repr([["sandbox", "run", "other", "-c", "out y"]]))
     done = subprocess.run(
         [sys.executable, "-c", loud], env=nexus.environment(), cwd=nexus.folder, capture_output=True, timeout=PATIENCE
     )
@@ -71,11 +74,11 @@ def test_verifying_makes_nothing(nexus: Console) -> None:
 
 
 def test_verifying_changes_nothing(nexus: Console, story: str) -> None:
-    file = nexus.data / "nexus.db"
-    before = file.read_bytes()
+    before = nexus.kept()
+    assert story.encode() in before
     nexus.ok("audit", "verify")
     nexus.ok("audit", "dump")
-    assert file.read_bytes() == before
+    assert nexus.kept() == before
 
 
 @may_fork
@@ -109,12 +112,13 @@ def test_an_auditor_may_only_read_the_file(nexus: Console, story: str, tmp_path:
 
 
 @pytest.fixture
-def database() -> Iterator[TestDatabase]:
+def elsewhere() -> Iterator[TestDatabase]:
     with postgres.database() as database:
         yield database
 
 
-def test_an_auditors_role_may_only_select(nexus: Console, database: TestDatabase, tmp_path: Path) -> None:
+def test_an_auditors_role_may_only_select(nexus: Console, elsewhere: TestDatabase, tmp_path: Path) -> None:
+    database = elsewhere
     nexus.env["NEXUS_DATABASE_URL"] = database.owner
     nexus.ok("migrate")
     nexus.create("box")

@@ -64,16 +64,12 @@ def test_a_character_that_comes_in_two_halves_is_whole(nexus: Console) -> None:
 @pytest.mark.parametrize("command", ["list", "status", "create", "logs"])
 def test_stored_text_cannot_steer_a_terminal(nexus: Console, command: str) -> None:
     """Labels may hold any printable text, and a log written by others may hold anything."""
-    import sqlite3
-
     sandbox_id = nexus.create("box", "--label", "team=x")
     nexus.ok("sandbox", "run", "box", "-c", "out hi")
     nexus.ok("sandbox", "logs", "box")
     forged = "a\x1b]0;pwned\x07\x9b31m\u202e"
-    with sqlite3.connect(nexus.data / "nexus.db") as connection:
-        connection.execute("UPDATE sandboxes SET name = ?, last_error = ?, provider = 'scripted'", (forged, forged))
-        connection.execute("UPDATE executions SET language = ?, reason = ?", (forged, forged))
-    connection.close()
+    nexus.write("UPDATE sandboxes SET name = ?, last_error = ?, provider = 'scripted'", (forged, forged))
+    nexus.write("UPDATE executions SET language = ?, reason = ?", (forged, forged))
     arguments = {
         "list": ["list"], "status": ["status", sandbox_id], "create": ["create", forged],
         "logs": ["logs", sandbox_id],

@@ -15,12 +15,19 @@ from nexus import LocalBackend, NexusFS
 from nexus.domain.errors import ConfigurationError, ExecutionTimedOut, InvalidInput, NotFound
 from nexus.engine.registry import Providers
 from nexus.testing import FakeProvider, FakeRun, Outcome
+from tests.support.postgres import TestDatabase
 
 SANDBOX_KEYS = (
     "sandbox_id", "name", "status", "provider", "template_id", "user_id", "agent_id", "tenant_id", "created_at",
     "last_active_at", "paused_at", "stopped_at", "ttl_minutes", "expires_at", "uptime_seconds", "stop_reason",
 )  # fmt: skip
 RUN_KEYS = ("stdout", "stderr", "exit_code", "execution_time", "execution_id", "timed_out", "truncated")
+
+
+@pytest.fixture(autouse=True)
+def settings(database: TestDatabase | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    if database is not None:
+        monkeypatch.setenv("NEXUS_DATABASE_URL", database.application)
 
 
 @pytest.fixture

@@ -57,18 +57,15 @@ def open_reading(prepared: TestDatabase) -> Callable[[], Reading]:
 
 
 # --- the doors -------------------------------------------------------------------------------------------------------
-@pytest.fixture
-def database_url(prepared: TestDatabase) -> str:
-    return prepared.application
-
-
 @pytest.fixture(scope="module")
-def shared_database_url() -> Iterator[str]:
+def shared_database() -> Iterator[TestDatabase]:
     """For modules whose tests change nothing."""
     with postgres.database(prepared=True) as database:
-        yield database.application
+        yield database
 
 
 @pytest.fixture
-def nexus(tmp_path: Path, database_url: str) -> Console:
-    return Console(tmp_path, database_url)
+def nexus(tmp_path: Path, prepared: TestDatabase) -> Iterator[Console]:
+    console = Console(tmp_path, prepared)
+    yield console
+    console.close()

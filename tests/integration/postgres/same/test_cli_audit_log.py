@@ -2,27 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import pytest
-
 from tests.integration.cli.console import Console
-from tests.integration.cli.test_audit_log import (  # noqa: F401 - they run here, too
-    ROOT,
-    follower,
-    log,
-    story,
-    test_following_sees_what_comes_and_ends_with_130,
-    test_refused_commands,
-)
-from tests.support.postgres import TestDatabase
+from tests.integration.cli.test_audit_log import *  # noqa: F403
+from tests.integration.cli.test_audit_log import ROOT, log
 
-
-@pytest.fixture
-def nexus(tmp_path: Path, prepared: TestDatabase) -> Console:
-    console = Console(tmp_path)
-    console.env["NEXUS_DATABASE_URL"] = prepared.application
-    return console
+del test_what_cannot_be_asked  # noqa: F821 - wrong input of every kind: see test_bad_input_command_line
 
 
 def test_who_may_not_operate_is_refused_and_that_is_said(nexus: Console) -> None:

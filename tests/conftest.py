@@ -1,0 +1,19 @@
+"""Which store a test gets: the embedded one, unless `tests/integration/postgres/same` says otherwise."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.support.postgres import TestDatabase
+
+
+@pytest.fixture
+def database() -> TestDatabase | None:
+    """A migrated database on Postgres; None is the embedded store."""
+    return None
+
+
+@pytest.fixture(scope="module")
+def shared_database() -> TestDatabase | None:
+    """The same, for modules whose tests leave it as it is."""
+    return None

@@ -1,0 +1,3 @@
+"""The facade's tests, over Postgres."""
+
+from tests.unit.facade.test_facade import *  # noqa: F403
