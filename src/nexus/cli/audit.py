@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -101,7 +100,6 @@ def verify(session: Session, files: tuple[str, ...], keys: tuple[str, ...], offl
     from nexus.engine.audit.checkpoints import Checkpoint, public_key
     from nexus.engine.audit.evidence import DumpEvidence, LogEvidence
     from nexus.engine.audit.verifier import verify as verified
-    from nexus.engine.wiring import open_reading
 
     checkpoints = []
     for file in files:
@@ -109,12 +107,9 @@ def verify(session: Session, files: tuple[str, ...], keys: tuple[str, ...], offl
         checkpoints.append(Checkpoint.from_json(text.decode(errors="replace")))
     for text_key in keys:
         public_key(text_key)
-    with session.output.progress("Verifying"):
-        if offline is not None:
-            verdict = verified(DumpEvidence(Path(offline)), checkpoints, keys)
-        else:
-            reopen = partial(open_reading, session.settings)
-            verdict = verified(LogEvidence(session.reading), checkpoints, keys, reopen=reopen)
+    with session.output.progress("Verifying") as told:
+        evidence = DumpEvidence(Path(offline)) if offline is not None else LogEvidence(session.reading)
+        verdict = verified(evidence, checkpoints, keys, told=lambda events: told(f"{events:,} events"))
     _tell(session, verdict)
     return 0 if verdict.intact else 7
 

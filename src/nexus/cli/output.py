@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -74,15 +74,19 @@ class Output:
         sys.stderr.flush()
 
     @contextmanager
-    def progress(self, text: str) -> Iterator[None]:
-        """A line that stands on the terminal while something takes its time."""
+    def progress(self, text: str) -> Iterator[Callable[[str], None]]:
+        """A line that stands on the terminal while something takes its time; what is yielded adds how far it is."""
         if self.quiet or self.json or not is_terminal(sys.stderr):
-            yield
+            yield lambda _: None
             return
-        sys.stderr.write(visible(text) + " …")
-        sys.stderr.flush()
+
+        def told(more: str) -> None:
+            sys.stderr.write(f"\r\x1b[K{visible(text)} … {visible(more)}".rstrip())
+            sys.stderr.flush()
+
+        told("")
         try:
-            yield
+            yield told
         finally:
             sys.stderr.write("\r\x1b[K")
             sys.stderr.flush()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     # Read paths import this module for its values alone and must not load the events' validation with it.
     from nexus.domain.events import Envelope, Fact
+    from nexus.domain.sealing import Written
 
 Scalar = str | int | float | None
 Row = Mapping[str, Any]
@@ -196,6 +197,15 @@ class Reading(Protocol):
         """Rows of a SELECT in the portable subset, with `:name` parameters, as they come: never all in memory.
 
         `lenient` reads text that is none, which a store that somebody tampered with may hold, with lone surrogates.
+        """
+        ...
+
+    def written(self, after: int, upto: int) -> Iterator[Written]:
+        """The events after < position <= upto, in order, as `nexus.domain.sealing` wants them, some at a time.
+
+        The database writes them from the very columns; while the caller works on some it prepares the next. Nothing
+        else may be asked before these are at their end, or closed. Raises `ValueError` or `TypeError` where a column
+        holds what no event has, and `StoreError`.
         """
         ...
 

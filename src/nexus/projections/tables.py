@@ -156,13 +156,21 @@ SKIPPED: Final = Table(
 )
 """Events that an operator had a projection (by name) pass over, until it is rebuilt: which, why, who, and when."""
 
-SEALS: Final = Table("seals", {"position": "integer", "event_id": "text", "leaf": "text"}, key=("position",))
-"""What the audit sealer saw: the hash of each event, hexadecimal."""
-
-SEAL_HEADS: Final = Table(
-    "seal_heads", {"position": "integer", "chain": "text", "count": "integer", "sealed_at": "text"}, key=("position",)
+SEALS: Final = Table(
+    "seals",
+    {
+        "position": "integer",
+        "count": "integer",
+        "chain": "text",
+        "sealed_at": "text",
+        "positions": "text",
+        "event_ids": "text",
+        "leaves": "text",
+    },
+    key=("position",),
 )
-"""The head of the chain of seals after each sealed page, and how many events it holds."""
+"""What the audit sealer saw, a page of events in each row: where it ends, how many events were sealed by then, and the
+chain's head; of each of its events the position and the id (JSON), and the hash (hexadecimal, one after the other)."""
 
-TABLES: Final = (SANDBOXES, SANDBOX_LABELS, DUE, POOL_MEMBERS, EXECUTIONS, QUARANTINE, SKIPPED, SEALS, SEAL_HEADS)
+TABLES: Final = (SANDBOXES, SANDBOX_LABELS, DUE, POOL_MEMBERS, EXECUTIONS, QUARANTINE, SKIPPED, SEALS)
 """All of them, for a store to make when it makes its own."""

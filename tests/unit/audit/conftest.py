@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from nexus.adapters.stores.sqlite.written import written
+from nexus.domain.sealing import Written
 from nexus.engine.audit.checkpoints import SigningKey
 from tests.support.world import World
 
@@ -26,10 +28,16 @@ def key(tmp_path: Path) -> SigningKey:
 
 class _SQLite:
     def __init__(self, path: Path) -> None:
-        self.connection = sqlite3.connect(path, isolation_level=None)
+        self.connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
 
     def run(self, statement: str, parameters: Sequence[Any] = ()) -> list[Any]:
         return self.connection.execute(statement, parameters).fetchall()
+
+    def written(self, after: int, upto: int) -> Iterator[Written]:
+        try:
+            yield from written(self.connection, after, upto)
+        finally:
+            self.connection.text_factory = str
 
     def begin(self) -> None:
         self.connection.execute("BEGIN")

@@ -15,9 +15,9 @@ from typing import Any, Final, Protocol
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from nexus.domain.ports import Scalar
+from nexus.domain.sealing import Written
 from nexus.engine.audit.canonical import RAW_COLUMNS
 from nexus.engine.audit.checkpoints import Checkpoint, SigningKey
-from nexus.engine.audit.evidence import DumpEvidence, Head, LogEvidence
 from nexus.engine.audit.sealer import PROJECTION, Sealer, head_at
 from tests.support.world import ANN, World
 
@@ -30,23 +30,19 @@ class Session(Protocol):
 
     def run(self, statement: str, parameters: Sequence[Any] = ()) -> list[Any]: ...
 
+    def written(self, after: int, upto: int) -> Iterator[Written]:
+        """As the store's own `Reading` has them."""
+        ...
+
     def begin(self) -> None: ...
 
     def rollback(self) -> None: ...
 
 
-class SeenFromWithin(DumpEvidence):
-    """Evidence as the tamperer's own uncommitted transaction sees it, read once."""
-
-    def __init__(self, session: Session, installation: str) -> None:
-        found = LogEvidence(_Reading(session, installation))
-        self.installation = installation
-        self._events, self._seals = list(found.events()), list(found.seals())
-        self._heads: list[Head] = list(found.heads())
-
-
 @dataclass
-class _Reading:
+class SeenFromWithin:
+    """The `Reading` of a tamperer's own transaction, which sees what it has not committed."""
+
     session: Session
     installation: str
 
@@ -56,6 +52,9 @@ class _Reading:
         for name, value in (params or {}).items():
             statement = statement.replace(f":{name}", str(value))
         return iter(self.session.run(statement))
+
+    def written(self, after: int, upto: int) -> Iterator[Written]:
+        return self.session.written(after, upto)
 
     def close(self) -> None: ...
 
@@ -95,7 +94,7 @@ class Tamperer:
         columns = ", ".join(RAW_COLUMNS)
         self.rows: list[Any] = [tuple(row) for row in session.run(f"SELECT {columns} FROM events ORDER BY position")]
         self.positions: list[int] = [row[0] for row in self.rows]
-        self.heads: list[int] = [row[0] for row in session.run("SELECT position FROM seal_heads ORDER BY position")]
+        self.heads: list[int] = [row[0] for row in session.run("SELECT position FROM seals ORDER BY position")]
 
     # --- events --------------------------------------------------------------------------------------------------
     def edited(self) -> Done:
@@ -167,7 +166,6 @@ class Tamperer:
         ends = self.random.choice((head, *newer[: self.random.randrange(len(newer))]))
         self._run("DELETE FROM events WHERE position > ?", (ends,))
         self._run("DELETE FROM seals WHERE position > ?", (head,))
-        self._run("DELETE FROM seal_heads WHERE position > ?", (head,))
         return Done(head, 1)
 
     def forged_checkpoint(self) -> Done:

@@ -7,6 +7,7 @@ import os
 import pytest
 
 from nexus.engine.audit.checkpoints import SigningKey
+from nexus.engine.audit.evidence import LogEvidence
 from nexus.engine.audit.verifier import verify
 from tests.support.world import World
 from tests.unit.audit.tampering import KINDS, SeenFromWithin, Session, Tamperer, sealed_story
@@ -20,15 +21,19 @@ def test_every_tampering_is_found_and_named(world: World, tampering: Session, ke
     signed = sealed_story(world, key)
     tamperer = Tamperer(tampering, signed, key, f"{kind} {SEED}")
     installation = world.store.installation
-    assert verify(SeenFromWithin(tampering, installation), [signed], [key.public]).intact
+    evidence = LogEvidence(SeenFromWithin(tampering, installation))
+    tampering.begin()
+    assert verify(evidence, [signed], [key.public]).intact
+    tampering.rollback()
     for number in range(ROUNDS):
         tampering.begin()
         done = KINDS[kind](tamperer)
-        evidence = SeenFromWithin(tampering, installation)
-        tampering.rollback()
         verdict = verify(evidence, [done.checkpoint or signed], [key.public])
+        tampering.rollback()
         found = verdict.findings
         assert {finding.kind for finding in found} == {kind}, (number, done, found)
         assert found[0].position == done.position, (number, done, found)
         assert done.findings == len(found), (number, done, found)
-    assert verify(SeenFromWithin(tampering, installation), [signed], [key.public]).intact
+    tampering.begin()
+    assert verify(evidence, [signed], [key.public]).intact
+    tampering.rollback()

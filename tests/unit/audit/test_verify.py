@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import itertools
-import json
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ import rfc8785
 from nexus.adapters.stores.sqlite import SQLiteReading
 from nexus.domain.errors import Conflict, InvalidInput, NotFound
 from nexus.domain.values import Principal
-from nexus.engine.audit.canonical import RAW_COLUMNS, canonical, leaf
+from nexus.engine.audit.canonical import GENESIS, RAW_COLUMNS, canonical, leaf, link
 from nexus.engine.audit.checkpoints import Checkpoint, SigningKey
 from nexus.engine.audit.evidence import DumpEvidence, LogEvidence, dump_lines
 from nexus.engine.audit.sealer import PROJECTION, Sealer, head_at
@@ -106,7 +106,7 @@ def test_a_rewritten_history_is_found_by_a_checkpoint(world: World, key: Signing
     signed = checkpoint(world, key)
     with tampering(world.folder) as database:
         database.execute("UPDATE events SET actor = 'user:eve' WHERE position = 4")
-        for table in ("seals", "seal_heads", "projection_positions"):
+        for table in ("seals", "projection_positions"):
             database.execute(f"DELETE FROM {table}")
     Sealer(world.store).catch_up()
     assert kinds(world.folder) == []
@@ -114,35 +114,75 @@ def test_a_rewritten_history_is_found_by_a_checkpoint(world: World, key: Signing
 
 
 @pytest.mark.parametrize(
-    "statement",
+    "change",
     [
-        "UPDATE seal_heads SET chain = '{0}'",
-        "UPDATE seal_heads SET chain = 'no digest'",
-        "UPDATE seal_heads SET count = count + 1",
-        "DELETE FROM seal_heads",
-        "UPDATE seal_heads SET position = position - 1",
-        "UPDATE seals SET event_id = 'another' WHERE position = 3",
-        "DELETE FROM seals WHERE position = (SELECT max(position) FROM seals)",
+        "chain = '{0}'",
+        "chain = 'no digest'",
+        "count = count + 1",
+        "count = -1",
+        "count = 'many'",
+        "position = position - 1",
+        "event_ids = replace(event_ids, (SELECT event_id FROM events WHERE position = 3), 'another')",
+        "positions = replace(positions, '[1,', '[01,')",
+        "positions = replace(positions, '[1,', '[1.0,')",
+        "positions = replace(positions, '[1,', '[true,')",
+        "positions = '[]'",
+        "event_ids = '[' || 1 || ']'",
+        "event_ids = 'no list'",
+        "leaves = substr(leaves, 2)",
+        "leaves = leaves || substr(leaves, 1, 64)",
+        "leaves = CAST(leaves AS BLOB)",
+        "leaves = CAST(x'ff' AS TEXT)",
     ],
 )
-def test_seals_that_were_touched_are_found(world: World, statement: str) -> None:
-    Sealer(world.store).catch_up()
+@pytest.mark.parametrize("page", ["first", "middle", "last"])
+def test_seals_that_were_touched_are_found(world: World, page: str, change: str) -> None:
+    """Events whose seals cannot be read any more are not accused of anything: they have not been checked."""
+    ends = []
+    for number in range(3):
+        Sealer(world.store).catch_up()
+        ends.append(world.store.head())
+        world.engine.create(ANN, f"more{number}")
+    end = ends[("first", "middle", "last").index(page)]
     with tampering(world.folder) as database:
-        database.execute(statement.format("0" * 64))
+        if page != "first":
+            change = change.replace("[1,", f"[{end - 2},").replace("position = 3", f"position = {end - 2}")
+        done = database.execute(f"UPDATE seals SET {change.format('0' * 64)} WHERE position = {end}")
+        assert done.rowcount == 1
     assert set(kinds(world.folder)) == {"seals_rewritten"}
 
 
-@pytest.mark.parametrize("leaf", ["no digest", "", None, "ab", b"\xff", "\ud800", "0" * 64])
-def test_a_seal_that_fits_no_event(world: World, leaf: object) -> None:
+@pytest.mark.parametrize("leaf", ["no digest", "0", '"\\'])
+def test_a_seal_that_fits_no_event(world: World, leaf: str) -> None:
     """Nobody can tell whether event or seal was touched: both are said to be wrong."""
     Sealer(world.store).catch_up()
     with tampering(world.folder) as database:
-        database.execute("UPDATE seals SET leaf = CAST(? AS TEXT) WHERE position = 3", (_stored(leaf),))
-    assert set(kinds(world.folder)) == {"edited", "seals_rewritten"}
+        ((before,),) = database.execute("SELECT leaves FROM seals")
+        after = before[:128] + (leaf * 64)[:64] + before[192:]
+        database.execute("UPDATE seals SET leaves = CAST(? AS TEXT)", (after.encode("utf-8", "surrogatepass"),))
+    assert kinds(world.folder) == ["edited", "seals_rewritten"]
 
 
-def _stored(value: object) -> object:
-    return value.encode("utf-8", "surrogatepass") if isinstance(value, str) else value
+def test_seals_that_are_merely_written_in_another_way_are_the_same(world: World) -> None:
+    Sealer(world.store).catch_up()
+    with tampering(world.folder) as database:
+        database.execute("UPDATE seals SET event_ids = replace(event_ids, ',', ' , ')")
+    assert kinds(world.folder) == []
+
+
+def test_a_page_of_seals_that_is_gone(world: World, key: SigningKey) -> None:
+    """Its events were never sealed, it seems. The last page is no more than not sealed yet, but for a checkpoint."""
+    Sealer(world.store).catch_up()
+    first = world.store.head()
+    world.engine.create(ANN, "more")
+    signed = checkpoint(world, key)
+    with tampering(world.folder) as database:
+        database.execute("DELETE FROM seals WHERE position = ?", (first,))
+    assert set(kinds(world.folder)) == {"inserted", "seals_rewritten"}
+    with tampering(world.folder) as database:
+        database.execute("DELETE FROM seals")
+    assert kinds(world.folder) == []
+    assert kinds(world.folder, signed) == ["rolled_back"]
 
 
 def test_what_no_column_should_hold(world: World, tmp_path: Path) -> None:
@@ -187,7 +227,7 @@ def test_a_log_that_grows_while_it_is_verified_is_intact(world: World, monkeypat
     """One moment is verified: events that are appended and sealed between two questions are not missing."""
     Sealer(world.store).catch_up()
     with evidence(world.folder) as found:
-        heads, seals = found.heads, found.seals
+        heads, written = found.heads, found.written
 
         def growing(ask: Callable[..., Any], name: str) -> Callable[..., Any]:
             numbers = itertools.count()
@@ -200,7 +240,7 @@ def test_a_log_that_grows_while_it_is_verified_is_intact(world: World, monkeypat
             return grow
 
         monkeypatch.setattr(found, "heads", growing(heads, "one"))
-        monkeypatch.setattr(found, "seals", growing(seals, "two"))
+        monkeypatch.setattr(found, "written", growing(written, "two"))
         before = len(world.store.read(0))
         verdict = verify(found)
         assert verdict.intact
@@ -276,21 +316,29 @@ def test_a_dump_verifies_like_the_store(world: World, key: SigningKey, tmp_path:
         DumpEvidence(dump)
 
 
+def listed(event: Sequence[Any]) -> list[Any]:
+    """What the guide says of the canonical form, in other words."""
+    of = dict(zip(RAW_COLUMNS, event, strict=True))
+    texts = ("event_id", "originator_id", "topic", "occurred_at", "recorded_at", "actor", "tenant_id", "command")
+    missing = (of["agent_id"] is None) + 2 * (of["causation_id"] is None)
+    ids = [of["correlation_id"], of["origin"], of["agent_id"] or "", of["causation_id"] or ""]
+    return [
+        "nexus-event/1",
+        *(of[name] for name in texts),
+        *ids,
+        of["originator_version"],
+        of["schema_version"],
+        missing,
+    ]
+
+
 def test_the_canonical_form_is_rfc_8785(world: World) -> None:
-    for event in world.store.raw(0):
-        facts = dict(zip(RAW_COLUMNS, event, strict=True))
-        facts.pop("position")
-        text = canonical(event)
-        facts["payload_sha256"] = json.loads(text)["payload_sha256"]
-        facts.pop("state")
-        assert text.encode() == rfc8785.dumps(facts)
-    strange = list(world.store.raw(0, 1)[0])
+    events = list(world.store.raw(0))
+    strange = list(events[0])
     strange[RAW_COLUMNS.index("actor")] = 'a"\\\x00\x1f\n\u2028é😀'
-    facts = {**facts, **dict(zip(RAW_COLUMNS, strange, strict=True))}
-    facts.pop("position")
-    facts.pop("state")
-    facts["payload_sha256"] = json.loads(canonical(strange))["payload_sha256"]
-    assert canonical(strange).encode() == rfc8785.dumps(facts)
+    strange[RAW_COLUMNS.index("agent_id")] = ""
+    for event in (*events, strange):
+        assert canonical(event).encode() == rfc8785.dumps(listed(event))
 
 
 def test_a_seal_never_changes_its_meaning() -> None:
@@ -313,7 +361,21 @@ def test_a_seal_never_changes_its_meaning() -> None:
         None,
         "cli@host:1",
     )
-    assert leaf(event).hex() == "346f9e81eb331f9b89d28d74ef1bab784f734303cc532fda6627c48c8f384665"
+    text = (
+        '["nexus-event/1","e","sandbox-1","t","2026","2026","user:a","default","create","c","cli@host:1","","",1,1,3]'
+    )
+    assert canonical(event) == text
+    digest = sha256(text.encode() + sha256(b"{}").digest()).digest()
+    assert leaf(event) == digest
+    assert link(GENESIS, 7, digest) == sha256(bytes(32) + digest + b"7").digest()
+    assert leaf(event).hex() == "0630778b8cc08cc45d47ff70dab01c57134197e300a2261838a905e11173cfb0"
+
+
+def test_no_leaf_is_made_of_what_a_head_is_made_of() -> None:
+    """They differ in their length already."""
+    least = (1, "", "", 0, "", 0, b"", *[""] * 9)
+    longest = b"%d" % -(1 << 63)
+    assert len(canonical(least)) + 32 > len(GENESIS) + 32 + len(longest)
 
 
 def test_keys_are_kept_safe(tmp_path: Path) -> None:

@@ -6,29 +6,28 @@ import base64
 import json
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from operator import itemgetter
 from pathlib import Path
-from typing import Any, Final, Protocol, TextIO, TypeVar
+from typing import Any, Final, NamedTuple, Protocol, TextIO, TypeVar
 
 from nexus.domain.errors import InvalidInput
 from nexus.domain.ports import Reading
+from nexus.domain.sealing import Written
 from nexus.domain.validation import shown
-from nexus.engine.audit.canonical import RAW_COLUMNS, RawEvent
+from nexus.engine.audit.canonical import RAW_COLUMNS, RawEvent, canonical
 
 T = TypeVar("T", bound=Sequence[Any])
 
 FORMAT: Final = "nexus-audit-dump/1"
 _EVENTS: Final = f"SELECT {', '.join(RAW_COLUMNS)} FROM events"  # noqa: S608 - of names in this code
-_SEALED: Final = (
-    f"SELECT {', '.join(f'e.{name}' for name in RAW_COLUMNS)}, s.leaf FROM events e"  # noqa: S608 - likewise
-    " JOIN seals s ON s.position = e.position AND s.event_id = e.event_id"
-    " WHERE e.position > :after AND e.position <= :upto ORDER BY e.position"
-)
-_COUNTS: Final = "SELECT (SELECT count(*) FROM events), (SELECT count(*) FROM seals)"
-_COUNTS_AFTER: Final = (
-    "SELECT (SELECT count(*) FROM events WHERE position > :after), (SELECT count(*) FROM seals WHERE position > :after)"
-)
+_PAGES: Final = "SELECT position, count, chain, positions, event_ids, leaves FROM seals"
+_HEADS: Final = "SELECT position, chain, count FROM seals"
+_COUNT: Final = "SELECT count(*) FROM events WHERE position > :after"
 _STATE: Final = RAW_COLUMNS.index("state")
+_MANY: Final = 1000
+_STRETCH: Final = 25_000
+"""Events whose seals and hashes are in memory at once, about."""
 
 FIRST: Final = -(1 << 63)
 LAST: Final = (1 << 63) - 1
@@ -38,6 +37,46 @@ Seal = tuple[int, str, str]
 """Position, event id, leaf in hexadecimal."""
 Head = tuple[int, str, int]
 """Position, chain in hexadecimal, count: after each sealed page."""
+Bounds = tuple[int, int]
+"""after < position <= upto."""
+
+
+def divide(heads: Sequence[Head], least: int = _STRETCH) -> list[Bounds]:
+    """Stretches that end at a head of the chain and hold about `least` seals, by what the heads say."""
+    found: list[Bounds] = []
+    after, taken = FIRST, 0
+    for position, _, count in heads:
+        if type(count) is not int or count - taken >= least:
+            found.append((after, position))
+            after, taken = position, count if type(count) is int else 0
+    if heads and after != heads[-1][0]:
+        found.append((after, heads[-1][0]))
+    return found
+
+
+class SealedPage(NamedTuple):
+    """Some seals as they are stored; `nexus.projections.tables.SEALS` says what is what. Any of it may be untrue."""
+
+    position: int
+    total: int
+    """How many events are sealed up to its end."""
+    chain: str
+    positions: str
+    event_ids: str
+    leaves: str
+
+    def seals(self) -> list[Seal]:
+        """One by one; none where they cannot be told from each other."""
+        try:
+            positions, event_ids = json.loads(self.positions), json.loads(self.event_ids)
+            leaves = [self.leaves[start : start + 64] for start in range(0, len(self.leaves), 64)]
+            if {*map(type, positions)} != {int} or {type(self.leaves), *map(type, event_ids)} != {str}:
+                return []
+            if len(self.leaves) % 64:
+                return []
+            return list(zip(positions, event_ids, leaves, strict=True))
+        except (TypeError, ValueError, RecursionError):
+            return []
 
 
 class Evidence(Protocol):
@@ -50,14 +89,14 @@ class Evidence(Protocol):
         """after < position <= upto. `lenient`: see `Reading.rows`."""
         ...
 
-    def seals(self, after: int = FIRST, upto: int = LAST) -> Iterator[Seal]: ...
-
-    def sealed(self, after: int = FIRST, upto: int = LAST) -> Iterator[Sequence[Any]]:
-        """Events that have a seal with their position and id, each with the leaf that it has as a last column."""
+    def written(self, after: int = FIRST, upto: int = LAST) -> Iterator[Written]:
+        """The same events, written down: see `Reading.written`."""
         ...
 
-    def counts(self, after: int | None = None) -> tuple[int, int]:
-        """How many events there are, and how many seals, after a position."""
+    def pages(self, after: int = FIRST, upto: int = LAST) -> Iterator[SealedPage]: ...
+
+    def count(self, after: int = FIRST) -> int:
+        """How many events there are after a position."""
         ...
 
     def heads(self) -> Sequence[Head]: ...
@@ -76,21 +115,17 @@ class LogEvidence:
     def events(self, after: int = FIRST, upto: int = LAST, *, lenient: bool = False) -> Iterator[RawEvent]:
         return self._rows(_EVENTS, after, upto, lenient)
 
-    def seals(self, after: int = FIRST, upto: int = LAST) -> Iterator[Seal]:
-        found: Iterator[Any] = self._rows("SELECT position, event_id, leaf FROM seals", after, upto, True)
-        return found
+    def written(self, after: int = FIRST, upto: int = LAST) -> Iterator[Written]:
+        return self._reading.written(after, upto)
 
-    def sealed(self, after: int = FIRST, upto: int = LAST) -> Iterator[Sequence[Any]]:
-        return self._reading.rows(_SEALED, {"after": after, "upto": upto})
+    def pages(self, after: int = FIRST, upto: int = LAST) -> Iterator[SealedPage]:
+        return (SealedPage(*row) for row in self._rows(_PAGES, after, upto, True))
 
-    def counts(self, after: int | None = None) -> tuple[int, int]:
-        rows = self._reading.rows(_COUNTS) if after is None else self._reading.rows(_COUNTS_AFTER, {"after": after})
-        for events, seals in rows:
-            return events, seals
-        return 0, 0
+    def count(self, after: int = FIRST) -> int:
+        return next((events for (events,) in self._reading.rows(_COUNT, {"after": after})), 0)
 
     def heads(self) -> Sequence[Head]:
-        found: Iterator[Any] = self._rows("SELECT position, chain, count FROM seal_heads", FIRST, LAST, True)
+        found: Iterator[Any] = self._rows(_HEADS, FIRST, LAST, True)
         return list(found)
 
     def _rows(self, select: str, after: int, upto: int, lenient: bool) -> Iterator[Sequence[Any]]:
@@ -104,13 +139,12 @@ class DumpEvidence:
     def __init__(self, path: Path) -> None:
         """Raises `InvalidInput` for anything else."""
         self._events: list[RawEvent] = []
-        self._seals: list[Seal] = []
-        self._heads: list[Head] = []
+        self._pages: list[SealedPage] = []
         self.installation = ""
         try:
             with path.open(encoding="utf-8") as file:
                 self._read(file)
-            for rows in (self._events, self._seals, self._heads):
+            for rows in (self._events, self._pages):
                 rows.sort(key=itemgetter(0))
         except (OSError, ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
             raise InvalidInput(
@@ -129,12 +163,9 @@ class DumpEvidence:
                 if type(values[_STATE]) is str:
                     values[_STATE] = base64.b64decode(values[_STATE], validate=True)
                 self._events.append(values)
-            elif kind == "seal":
-                _check(values, 3)
-                self._seals.append((values[0], values[1], values[2]))
-            elif kind == "head":
-                _check(values, 3)
-                self._heads.append((values[0], values[1], values[2]))
+            elif kind == "seals":
+                _check(values, len(SealedPage._fields))
+                self._pages.append(SealedPage(*values))
             elif kind == "installation":
                 self.installation = values[0]
             else:
@@ -143,22 +174,22 @@ class DumpEvidence:
     def events(self, after: int = FIRST, upto: int = LAST, *, lenient: bool = False) -> Iterator[RawEvent]:
         return _between(self._events, after, upto)
 
-    def seals(self, after: int = FIRST, upto: int = LAST) -> Iterator[Seal]:
-        return _between(self._seals, after, upto)
+    def written(self, after: int = FIRST, upto: int = LAST) -> Iterator[Written]:
+        rows = self.events(after, upto)
+        while page := list(islice(rows, _MANY)):
+            forms = [canonical(event).encode("utf-8", "surrogatepass") for event in page]
+            positions = [b"%d" % event[0] for event in page]
+            event_ids = [event[1].encode("utf-8", "surrogatepass") for event in page]
+            yield Written(positions, event_ids, forms, [event[_STATE] for event in page], exact=True)
 
-    def sealed(self, after: int = FIRST, upto: int = LAST) -> Iterator[Sequence[Any]]:
-        leaves = {seal[:2]: seal[2] for seal in self.seals(after, upto)}
-        for event in self.events(after, upto):
-            known = leaves.get((event[0], event[1]))
-            if known is not None:
-                yield [*event, known]
+    def pages(self, after: int = FIRST, upto: int = LAST) -> Iterator[SealedPage]:
+        return _between(self._pages, after, upto)
 
-    def counts(self, after: int | None = None) -> tuple[int, int]:
-        first = FIRST if after is None else after
-        return sum(1 for _ in self.events(first)), sum(1 for _ in self.seals(first))
+    def count(self, after: int = FIRST) -> int:
+        return sum(1 for _ in self.events(after))
 
     def heads(self) -> Sequence[Head]:
-        return self._heads
+        return [(page.position, page.chain, page.total) for page in self._pages]
 
 
 def _check(values: list[Any], count: int) -> None:
@@ -181,7 +212,6 @@ def dump_lines(evidence: Evidence) -> Iterator[str]:
         # What is no payload, and can only come from tampering, is told as what no payload is.
         values[_STATE] = base64.b64encode(state).decode() if type(state) is bytes else [state]
         yield json.dumps(["event", *values], default=lambda value: {"bytes": value.hex()})
-    for seal in evidence.seals():
-        yield json.dumps(["seal", *seal])
-    for head in evidence.heads():
-        yield json.dumps(["head", *head])
+    for bounds in divide(evidence.heads()):
+        for page in evidence.pages(*bounds):
+            yield json.dumps(["seals", *page], default=lambda value: {"bytes": value.hex()})

@@ -1,17 +1,19 @@
 """The sealer: follows the log and writes a seal for every event, away from the writers.
 
-A page of seals, the chain's head after it and the sealer's position are one transaction, so two sealers at once write
-each page once. Seals prove nothing against somebody who can rewrite them too: signed checkpoints, kept elsewhere, do.
+A page of seals is one row, with the chain's head after it; this and the sealer's position are one transaction, so two
+sealers at once write each page once. Seals prove nothing against somebody who can rewrite them too: signed checkpoints,
+kept elsewhere, do.
 """
 
 from __future__ import annotations
 
+import json
 from typing import Final
 
 from nexus.domain.ports import EventStore, RowWrite
 from nexus.domain.values import to_text
 from nexus.engine.audit.canonical import GENESIS, chained, leaf
-from nexus.projections.tables import SEAL_HEADS, SEALS
+from nexus.projections.tables import SEALS
 
 PROJECTION: Final = "seal:1"
 _PAGE: Final = 2000
@@ -22,7 +24,7 @@ class Sealer:
 
     def __init__(self, store: EventStore) -> None:
         self._store = store
-        store.views.create((SEALS, SEAL_HEADS))
+        store.views.create((SEALS,))
 
     def catch_up(self, upto: int | None = None) -> int:
         """Seal everything there is by now; returns how many events were sealed by this call."""
@@ -40,27 +42,32 @@ class Sealer:
         events = self._store.raw(position or 0, _PAGE, upto=upto)
         if not events:
             return 0
-        head = head_at(self._store, position or 0)
-        leaves = [(event[0], leaf(event)) for event in events]
-        last = leaves[-1][0]
-        rows = [
-            RowWrite(SEALS.name, {"position": place}, {"event_id": event[1], "leaf": digest.hex()})
-            for event, (place, digest) in zip(events, leaves, strict=True)
-        ]
-        count = head[1] + len(events)
-        rows.append(
-            RowWrite(
-                SEAL_HEADS.name,
-                {"position": last},
-                {"chain": chained(head[0], leaves).hex(), "count": count, "sealed_at": to_text(self._store.now())},
-            )
+        head, count = head_at(self._store, position or 0)
+        positions = [event[0] for event in events]
+        leaves = [leaf(event) for event in events]
+        row = RowWrite(
+            SEALS.name,
+            {"position": positions[-1]},
+            {
+                "count": count + len(events),
+                "positions": as_json(positions),
+                "event_ids": as_json([event[1] for event in events]),
+                "leaves": b"".join(leaves).hex(),
+                "chain": chained(head, [b"%d" % position for position in positions], leaves).hex(),
+                "sealed_at": to_text(self._store.now()),
+            },
         )
-        return len(events) if views.advance(PROJECTION, position, last, rows) else -1
+        return len(events) if views.advance(PROJECTION, position, positions[-1], [row]) else -1
+
+
+def as_json(values: list[int] | list[str]) -> str:
+    """Positions or ids as a page of seals has them."""
+    return json.dumps(values, ensure_ascii=False, separators=(",", ":"))
 
 
 def head_at(store: EventStore, position: int) -> tuple[bytes, int]:
     """The sealed chain's head and count at a position where a page of seals ended."""
     if position == 0:
         return GENESIS, 0
-    found = store.views.query("SELECT chain, count FROM seal_heads WHERE position = :at", {"at": position})
+    found = store.views.query("SELECT chain, count FROM seals WHERE position = :at", {"at": position})
     return bytes.fromhex(found[0]["chain"]), int(found[0]["count"])

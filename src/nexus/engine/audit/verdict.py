@@ -36,7 +36,7 @@ class Verdict:
     """The last sealed position."""
     seals: int = 0
     unsealed: int = 0
-    """Events after the last seal: nothing can be said about them."""
+    """Events after the last seal, or with none that can be read: nothing can be said about them."""
     heads: int = 0
     """Stored heads of the chain that it was compared with."""
     checkpoints: int = 0
@@ -81,5 +81,5 @@ class Verdict:
                 f"(give --key to know whose it is), the chain against it."
             )
         if self.unsealed:
-            told.append(f"Not checked: {self.unsealed} events after the last seal.")
+            told.append(f"Not checked: {self.unsealed} events that have no seal.")
         return told

@@ -7,39 +7,39 @@ everything is as it was sealed; only where it is not, a second one looks at each
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from operator import itemgetter
 from typing import Final
 
 from nexus.domain.errors import InvalidInput
-from nexus.engine.audit.canonical import GENESIS, RawEvent, chain_placed, leaf, link
+from nexus.engine.audit.canonical import GENESIS, RawEvent, leaf, link
 from nexus.engine.audit.checkpoints import Checkpoint, public_key
-from nexus.engine.audit.evidence import FIRST, LAST, Evidence, Head, Seal
+from nexus.engine.audit.evidence import FIRST, Bounds, Evidence, Head, Seal, divide
+from nexus.engine.audit.quick import Passed, Told, quick
 from nexus.engine.audit.strays import Strays
-from nexus.engine.audit.stretches import WORTH, Reopen, divide, each
 from nexus.engine.audit.verdict import CANNOT_BE_DETECTED, Finding, Kind, Verdict
 
 __all__ = ["CANNOT_BE_DETECTED", "Finding", "Kind", "Verdict", "verify"]
 
 _NEVER: Final = 1 << 63
+_SOME: Final = 10_000
+"""Events after which the thorough pass says how far it is."""
 
 
 def verify(
-    evidence: Evidence,
-    checkpoints: Iterable[Checkpoint] = (),
-    trusted: Sequence[str] = (),
-    *,
-    reopen: Reopen | None = None,
+    evidence: Evidence, checkpoints: Iterable[Checkpoint] = (), trusted: Sequence[str] = (), *, told: Told | None = None
 ) -> Verdict:
     """Verify everything. `trusted` are public keys; without any, a checkpoint's own key is believed.
 
-    `reopen` opens the same store once more. With it, which has to be picklable, other processes help with a long log.
+    `told` hears now and then how many events were checked.
     """
     verdict = Verdict(installation=evidence.installation, trusted_keys=len(trusted))
     genuine = [one for one in checkpoints if _is_genuine(verdict, one, trusted)]
-    heads = {head[0]: head for head in evidence.heads()}
-    chain = _quick(evidence, verdict, heads, genuine, reopen)
+    heads = sorted(evidence.heads(), key=itemgetter(0))
+    told = told or (lambda _: None)
+    chain = _intact(evidence, verdict, heads, genuine, told)
     if chain is None:
-        chain = _thorough(evidence, verdict, heads, genuine)
+        chain = _thorough(evidence, verdict, heads, genuine, told)
     for checkpoint in genuine:
         _compare(verdict, checkpoint, chain)
     verdict.findings.sort(key=lambda finding: finding.position)
@@ -47,52 +47,35 @@ def verify(
 
 
 # --- the quick pass --------------------------------------------------------------------------------------------------
-def _quick(
-    evidence: Evidence,
-    verdict: Verdict,
-    heads: Mapping[int, Head],
-    checkpoints: Sequence[Checkpoint],
-    reopen: Reopen | None,
-) -> dict[int, tuple[str, int]] | None:
+def _intact(
+    evidence: Evidence, verdict: Verdict, heads: Sequence[Head], checkpoints: Sequence[Checkpoint], told: Told
+) -> Passed | None:
     """The chain where it is compared with checkpoints, if log and seals are intact; else None, and nothing is said."""
-    if any(type(head[2]) is not int for head in heads.values()):
+    if any(type(count) is not int for _, _, count in heads):
         return None
-    ordered = sorted(heads.values())
-    bounds = divide(ordered) if ordered and ordered[-1][2] >= WORTH else divide(ordered, LAST)
-    stops = {one.to_bytes(8, "big", signed=True): one for one in heads}
-    stops |= {one.position.to_bytes(8, "big"): one.position for one in checkpoints if 0 <= one.position <= LAST}
-    chain, count, last = GENESIS, 0, bounds[-1][1] if bounds else FIRST
-    passed: dict[int, tuple[str, int]] = {}
-    for run in each(evidence, bounds, reopen if len(bounds) > 1 else None):
-        if run is None:
-            return None
-        chain, found = chain_placed(chain, run, stops)
-        for number, head in found:
-            place = (number - 1) * 40
-            passed[stops[run[place : place + 8]]] = head.hex(), count + number
-        count += len(run) // 40
-    if any(passed.get(position) != (head[1], head[2]) for position, head in heads.items()):
+    passed = quick(evidence, heads, sorted({checkpoint.position for checkpoint in checkpoints}), told)
+    if passed is None:
         return None
-    # What has no seal, or no event, and is not behind the last head, would be missing from what was chained.
-    unsealed, more_seals = evidence.counts(last) if bounds else evidence.counts()
-    if more_seals or evidence.counts() != (count + unsealed, count):
-        return None
-    verdict.unsealed = unsealed
-    verdict.events, verdict.seals, verdict.heads = count + verdict.unsealed, count, len(heads)
-    verdict.sealed_upto = last if bounds else 0
+    if heads:
+        verdict.sealed_upto, _, verdict.seals = heads[-1]
+    verdict.heads = len(heads)
+    verdict.unsealed = evidence.count(verdict.sealed_upto) if heads else evidence.count()
+    verdict.events = verdict.seals + verdict.unsealed
     return passed
 
 
 # --- the thorough pass -----------------------------------------------------------------------------------------------
 def _thorough(
-    evidence: Evidence, verdict: Verdict, heads: Mapping[int, Head], checkpoints: Sequence[Checkpoint]
-) -> dict[int, tuple[str, int]]:
+    evidence: Evidence, verdict: Verdict, heads: Sequence[Head], checkpoints: Sequence[Checkpoint], told: Told
+) -> Passed:
     """One walk over events and seals side by side, by position; the chain is recomputed from the seals."""
     strays = Strays()
     chain, count = GENESIS, 0
-    stops = {*heads, *(checkpoint.position for checkpoint in checkpoints)}
-    passed: dict[int, tuple[str, int]] = {}
-    events, seals = evidence.events(lenient=True), evidence.seals()
+    stops = {*(head[0] for head in heads), *(checkpoint.position for checkpoint in checkpoints)}
+    passed: Passed = {}
+    events = evidence.events(lenient=True)
+    unreadable: list[Bounds] = []
+    seals = _seals(evidence, heads, unreadable)
     event, seal = next(events, None), next(seals, None)
     while event is not None or seal is not None:
         place = min(event[0] if event is not None else _NEVER, seal[0] if seal is not None else _NEVER)
@@ -106,7 +89,12 @@ def _thorough(
             sealed = None
         if event is not None and event[0] == place:
             verdict.events += 1
-            _place(verdict, strays, event, sealed)
+            if verdict.events % _SOME == 0:
+                told(verdict.events)
+            if sealed is None and any(after < place <= upto for after, upto in unreadable[-1:]):
+                verdict.unsealed += 1
+            else:
+                _place(verdict, strays, event, sealed)
             event = next(events, None)
         elif sealed is not None:
             strays.sealed.append(strays.stray(place, sealed[1], sealed[2]))
@@ -114,6 +102,18 @@ def _thorough(
     _check_heads(verdict, heads, passed)
     strays.explain(verdict)
     return passed
+
+
+def _seals(evidence: Evidence, heads: Sequence[Head], unreadable: list[Bounds]) -> Iterator[Seal]:
+    """Seal by seal. A page that is none goes to `unreadable`, before the seals that come after it."""
+    last = FIRST
+    for bounds in divide(heads):
+        for page in evidence.pages(*bounds):
+            seals = page.seals()
+            if not seals:
+                unreadable.append((last, page.position))
+            yield from seals
+            last = page.position
 
 
 def _place(verdict: Verdict, strays: Strays, event: RawEvent, sealed: Seal | None) -> None:
@@ -146,14 +146,12 @@ def _bytes(digest: object) -> bytes:
         return b""
 
 
-def _check_heads(verdict: Verdict, heads: Mapping[int, Head], passed: Mapping[int, tuple[str, int]]) -> None:
-    for position, (_, chain, count) in sorted(heads.items()):
+def _check_heads(verdict: Verdict, heads: Sequence[Head], passed: Passed) -> None:
+    for position, chain, count in heads:
         if position not in passed:
-            verdict.add("seals_rewritten", position, "the seal of a stored head of the chain is missing")
+            verdict.add("seals_rewritten", position, "the page of seals that should end here cannot be read as one")
         elif passed[position] != (chain, count):
             verdict.add("seals_rewritten", position, "the seals up to here do not give the head that was stored")
-    if verdict.sealed_upto and verdict.sealed_upto not in heads:
-        verdict.add("seals_rewritten", verdict.sealed_upto, "the head of the chain after the last seal is missing")
 
 
 # --- checkpoints -----------------------------------------------------------------------------------------------------
@@ -175,7 +173,7 @@ def _is_signed_by(checkpoint: Checkpoint, key: str) -> bool:
         return False
 
 
-def _compare(verdict: Verdict, checkpoint: Checkpoint, passed: Mapping[int, tuple[str, int]]) -> None:
+def _compare(verdict: Verdict, checkpoint: Checkpoint, passed: Passed) -> None:
     place, made = checkpoint.position, f"the checkpoint of {checkpoint.made_at}"
     if place > verdict.sealed_upto:
         detail = f"{made} knows {checkpoint.count} events up to {place}; this store is an older one"

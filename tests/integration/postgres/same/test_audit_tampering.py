@@ -9,6 +9,8 @@ from typing import Any
 import psycopg
 import pytest
 
+from nexus.adapters.stores.postgres.written import written
+from nexus.domain.sealing import Written
 from nexus.engine.audit.checkpoints import SigningKey
 from tests.support.postgres import TestDatabase
 from tests.unit.audit.test_tampering import *  # noqa: F403
@@ -27,6 +29,9 @@ class _Owner:
     def run(self, statement: str, parameters: Sequence[Any] = ()) -> list[Any]:
         cursor = self.connection.execute(statement.replace("?", "%s"), parameters or None)
         return cursor.fetchall() if cursor.description else []
+
+    def written(self, after: int, upto: int) -> Iterator[Written]:
+        yield from written(self.connection, after, upto)
 
     def begin(self) -> None:
         self.rounds += 1

@@ -11,11 +11,18 @@ from nexus.adapters.stores.postgres import statements
 from nexus.adapters.stores.postgres.address import Address
 from nexus.adapters.stores.postgres.database import Database
 from nexus.adapters.stores.postgres.faults import unavailable
+from nexus.adapters.stores.postgres.written import written
 from nexus.domain.ports import Scalar
+from nexus.domain.sealing import Written
 
 _MANY: Final = 1000
 _IDLE: Final = "10min"
 """How long whoever reads may pause, say at a pager, before the server ends the transaction."""
+_OWN_FUNCTIONS: Final = (
+    "SELECT pg_catalog.set_config('search_path', pg_catalog.concat('pg_catalog, ',"
+    " pg_catalog.current_setting('search_path')), false)"
+)
+"""First of all Postgres's own, whatever the role's or the database's settings say."""
 
 
 class PostgresReading:
@@ -31,6 +38,7 @@ class PostgresReading:
         self._link = self._database.connect()
         self._count = 0
         try:
+            self._link.execute(_OWN_FUNCTIONS)
             self._link.execute(f"SET idle_in_transaction_session_timeout = '{_IDLE}'")
             self._link.execute("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY")
         except psycopg.Error as error:
@@ -54,6 +62,12 @@ class PostgresReading:
                 cursor.execute(statements.portable(statement), params or {})
                 while page := cursor.fetchmany(_MANY):
                     yield from page
+        except psycopg.Error as error:
+            raise unavailable(error, self._address) from None
+
+    def written(self, after: int, upto: int) -> Iterator[Written]:
+        try:
+            yield from written(self._link, after, upto)
         except psycopg.Error as error:
             raise unavailable(error, self._address) from None
 

@@ -11,9 +11,13 @@ from typing import Any, Final
 from nexus.adapters.stores.sqlite import schema
 from nexus.adapters.stores.sqlite.database import Database
 from nexus.adapters.stores.sqlite.faults import unavailable
+from nexus.adapters.stores.sqlite.written import written
 from nexus.domain.ports import Scalar
+from nexus.domain.sealing import Written
 
 _MANY: Final = 1000
+_OF_VALUES: Final = (sqlite3.SQLITE_ERROR, sqlite3.SQLITE_TOOBIG)
+"""What a statement that is right ends with if it cannot deal with a value, such as a BLOB where JSON is to be made."""
 
 
 class SQLiteReading:
@@ -53,6 +57,16 @@ class SQLiteReading:
                 yield from page
                 connection.text_factory = factory  # others may have read meanwhile
         except sqlite3.Error as error:
+            raise unavailable(error, self._database.path) from error
+
+    def written(self, after: int, upto: int) -> Iterator[Written]:
+        if self._connection is None:
+            return
+        try:
+            yield from written(self._connection, after, upto)
+        except sqlite3.Error as error:
+            if error.sqlite_errorcode in _OF_VALUES:
+                raise ValueError(str(error)) from None
             raise unavailable(error, self._database.path) from error
 
     def close(self) -> None:
