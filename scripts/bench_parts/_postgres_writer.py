@@ -5,7 +5,6 @@ Reads lines such as `append 25` from stdin, does that, and answers `done`.
 
 from __future__ import annotations
 
-import copy
 import itertools
 import sys
 from collections import deque
@@ -22,11 +21,12 @@ from nexus.adapters.stores.recording import EnvelopeMapper
 from nexus.domain import commands as cmd
 from nexus.domain.decisions import decide
 from nexus.domain.events import Envelope
+from nexus.domain.ports import RowWrite
 from nexus.domain.sandbox import Sandbox, fold, stream_id
 from nexus.domain.values import Principal
 from nexus.engine.streams import Cause, Streams
 from nexus.projections import inline
-from scripts.bench_parts._story import life
+from scripts.bench_parts._story import life, steps
 
 TABLE = """
 CREATE TABLE IF NOT EXISTS raw_events (
@@ -52,23 +52,22 @@ class Writer:
     def __init__(self, url: str) -> None:
         self.store = PostgresStore(url)
         self._raw = psycopg.connect(url, autocommit=True)
-        self._events, self._listed, self._plain = life(_LONG), life(_LONG), life(_LONG)
+        self._events, self._listed, self._plain = life(_LONG), steps(_LONG), life(_LONG)
         self._mapper = EnvelopeMapper()
         self._streams = Streams(self.store, MonotonicClock(), ProcessOrigin("bench"))
         self._cause = Cause.of(Principal(user_id="bench"), "run")
         self._raw_ahead: deque[tuple[object, ...]] = deque()
         self._ahead: deque[Envelope] = deque()
-        self._listed_ahead: deque[tuple[Envelope, Sandbox]] = deque()
+        self._listed_ahead: deque[tuple[Envelope, list[RowWrite]]] = deque()
         self._runs = itertools.count()
         self._open = ""
         self._state = self._new_sandbox()
         self._saved = self._new_sandbox()
 
     def _new_sandbox(self) -> Sandbox:
-        for envelope, state in life(0):
-            self.store.append([envelope], rows=inline.rows(state, state.version - 1))
-            last = state
-        return last
+        for envelope, before, state in steps(0):
+            self.store.append([envelope], rows=inline.rows(state, before))
+        return state
 
     def prepare(self, count: int = 200) -> None:
         """Make what is to be written: that is not the work of who writes it."""
@@ -76,7 +75,8 @@ class Writer:
             record = self._mapper.to_stored_event(envelope)
             self._raw_ahead.appendleft(tuple(getattr(record, name) for name in GIVEN))
         self._ahead.extendleft(envelope for envelope, _ in itertools.islice(self._events, count))
-        self._listed_ahead.extendleft((one, copy.copy(state)) for one, state in itertools.islice(self._listed, count))
+        listed = itertools.islice(self._listed, count)
+        self._listed_ahead.extendleft((envelope, inline.rows(state, before)) for envelope, before, state in listed)
 
     def raw(self) -> None:
         """A prepared INSERT of the same columns under the same indexes, by psycopg alone."""
@@ -92,8 +92,8 @@ class Writer:
 
     def listed(self) -> None:
         """An append with the rows of the list and of what is due."""
-        envelope, state = self._listed_ahead.pop()
-        self.store.append([envelope], rows=inline.rows(state, state.version - 1))
+        envelope, rows = self._listed_ahead.pop()
+        self.store.append([envelope], rows=rows)
 
     def save(self) -> None:
         """Decide, fold, append: what the library's `Application.save` of an aggregate at hand does."""

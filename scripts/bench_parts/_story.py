@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import uuid
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ def envelope(stream: str, version: int, happened: ev.Event) -> ev.Envelope:
         event_id=str(uuid.uuid4()),
         originator_id=stream,
         originator_version=version,
-        occurred_at=NOW,
+        occurred_at=NOW + timedelta(milliseconds=version),
         event=happened,
         actor="user:bench",
         tenant_id="default",
@@ -51,7 +52,7 @@ def requested(sandbox_id: str) -> ev.SandboxRequested:
 
 
 def run(number: int) -> tuple[ev.ExecutionStarted, ev.ExecutionFinished]:
-    later = NOW + timedelta(minutes=10)
+    later = NOW + timedelta(minutes=10, milliseconds=number)
     started = ev.ExecutionStarted(
         execution_id=f"ex_{number}",
         language="python",
@@ -77,7 +78,7 @@ def run(number: int) -> tuple[ev.ExecutionStarted, ev.ExecutionFinished]:
 
 
 def life(runs: int) -> Iterator[tuple[ev.Envelope, Sandbox]]:
-    """A sandbox's events one by one, each with the state that it leads to."""
+    """A sandbox's events one by one, each with the state that it leads to, which stays as it is."""
     sandbox_id = f"sb_{uuid.uuid4().hex}"
     stream = stream_id(sandbox_id)
     begun = ev.SandboxStarted(attempt=1, ref={"id": "1"}, incarnation="i", expires_at=NOW)
@@ -86,6 +87,14 @@ def life(runs: int) -> Iterator[tuple[ev.Envelope, Sandbox]]:
     state: Sandbox | None = None
     for version, happened in enumerate(story, start=1):
         placed = envelope(stream, version, happened)
-        state = fold(state, [placed])
-        if state is not None:
-            yield placed, state
+        state = fold(copy.copy(state), [placed])
+        assert state is not None
+        yield placed, state
+
+
+def steps(runs: int) -> Iterator[tuple[ev.Envelope, Sandbox | None, Sandbox]]:
+    """The same, each with the state before it, too."""
+    before: Sandbox | None = None
+    for placed, state in life(runs):
+        yield placed, before, state
+        before = state

@@ -27,7 +27,7 @@ from nexus.projections.queries import SandboxQueries
 from nexus.projections.rebuild import rebuild
 from scripts.bench_parts._library import Box, application, live
 from scripts.bench_parts._measure import Row, compare, compare_speed
-from scripts.bench_parts._story import NOW, life, run
+from scripts.bench_parts._story import NOW, life, run, steps
 
 RAW = """
 CREATE TABLE events (
@@ -81,7 +81,7 @@ def _appending(home: Path) -> list[Row]:
             count,
             0.8,
         )
-        with_rows = [([envelope], inline.rows(state, state.version - 1)) for envelope, state in life(count)]
+        with_rows = [([envelope], inline.rows(state, before)) for envelope, before, state in steps(count)]
         listed, unlisted = iter(with_rows), (envelope for envelope, _ in life(count))
 
         def append_listed() -> None:

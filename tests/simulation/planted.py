@@ -127,7 +127,7 @@ def an_ended_run_stays_open() -> Iterator[None]:
 def the_view_misses_the_stop() -> Iterator[None]:
     right = inline.rows
     with patch.object(
-        inline, "rows", lambda state, **more: [] if state.state is SandboxState.STOPPED else right(state, **more)
+        inline, "rows", lambda state, *more: [] if state.state is SandboxState.STOPPED else right(state, *more)
     ):
         yield
 

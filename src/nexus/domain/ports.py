@@ -31,13 +31,15 @@ class RowWrite:
     """Insert a row, or update the given columns of the row with this key.
 
     `newer` names an integer column that only ever grows: a row that holds a higher value is left alone.
-    `values` None deletes the row with the key in `key`.
+    `values` None deletes the row with the key in `key`. `known` says that the row is there: a missing one is not made,
+    and the database need not look out for another writer's insert.
     """
 
     table: str
     key: Mapping[str, Scalar]
     values: Mapping[str, Scalar] | None
     newer: str | None = None
+    known: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from pydantic import TypeAdapter
 
 from nexus.domain.commands import Command
 from nexus.domain.decisions import decide
-from nexus.domain.errors import ConcurrentModification, SandboxNotFound, StreamConflict
+from nexus.domain.errors import ConcurrentModification, NexusError, SandboxNotFound, StreamConflict
 from nexus.domain.events import Envelope, Event
 from nexus.domain.origin import checked
 from nexus.domain.policies import Owner
@@ -110,6 +110,10 @@ class Streams:
         `expected` refuses to decide on any other version (`StreamConflict`); `once` does not retry either. `rows`
         are written in the same transaction, beside those of the inline read models.
         """
+        if expected is None and not once:
+            recorded = self._execute_on_known(sandbox_id, command, cause, rows)
+            if recorded is not None:
+                return recorded
         for attempt in range(RETRIES):
             state = self.get(sandbox_id)
             if expected is not None and state.version != expected:
@@ -125,6 +129,27 @@ class Streams:
                     raise
                 self.back_off(attempt)
         raise ConcurrentModification(sandbox_id=sandbox_id)
+
+    def _execute_on_known(
+        self, sandbox_id: str, command: Command, cause: Cause, rows: Sequence[RowWrite]
+    ) -> Recorded | None:
+        """Decide on the state as this process knows it, without looking: the append finds out whether it is still so.
+
+        None where that led to nothing. A refusal, too, is for the state as it is now, never for one that may be old.
+        """
+        with self._lock:
+            state = self._cache.get(sandbox_id)
+        if state is None:
+            return None
+        now = self.store.now()
+        try:
+            events = decide(command, state, now)
+        except NexusError:
+            return None
+        try:
+            return self._append(state, events, cause, now, rows) if events else None
+        except StreamConflict:
+            return None
 
     def begin(
         self,
@@ -176,14 +201,13 @@ class Streams:
     ) -> Recorded:
         stream = stream_id(state.sandbox_id)
         envelopes = self._envelopes(stream, state.version, events, cause, now, state.tenant_id)
-        before = state.version
         after = fold(copy.copy(state), envelopes)
         if after is None:
             raise ValueError("unreachable: a state folds to a state")
         snapshots = []
-        if before // SNAPSHOT_EVERY != after.version // SNAPSHOT_EVERY:
+        if state.version // SNAPSHOT_EVERY != after.version // SNAPSHOT_EVERY:
             snapshots.append(Snapshot(stream, after.version, SNAPSHOT_SCHEMA, self._states().dump_json(after)))
-        rows = [*inline.rows(after, before=before), *beside]
+        rows = [*inline.rows(after, state), *beside]
         placed = self.store.append(envelopes, rows=rows, snapshots=snapshots)
         self._remember(after)
         return Recorded(after, tuple(placed))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from datetime import datetime
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol
 
 from nexus.domain.ports import RowWrite, Scalar, Table
@@ -17,7 +18,7 @@ from nexus.projections.tables import DUE, POOL_MEMBERS, SANDBOX_LABELS, SANDBOXE
 
 if TYPE_CHECKING:
     from nexus.domain.pool import Member
-    from nexus.domain.sandbox import Sandbox
+    from nexus.domain.sandbox import Pending, Sandbox
 
 
 class InlineProjection(Protocol):
@@ -51,16 +52,29 @@ class Sandboxes:
     tables: ClassVar[tuple[Table, ...]] = (SANDBOXES, SANDBOX_LABELS)
 
     def rows(self, state: Sandbox, before: int = 0) -> list[RowWrite]:
-        key = {"sandbox_id": state.sandbox_id}
         if before:
             # What the first event fixed for good is left alone, and so are the indexes on it.
-            return [RowWrite(SANDBOXES.name, key, self._changing(state), newer="version")]
-        row = RowWrite(SANDBOXES.name, key, self.values(state), newer="version")
+            return [self._row(state, self._changing(state))]
         labels = (
-            RowWrite(SANDBOX_LABELS.name, {**key, "name": name}, {"value": value})
+            RowWrite(SANDBOX_LABELS.name, {"sandbox_id": state.sandbox_id, "name": name}, {"value": value})
             for name, value in sorted(state.labels.items())
         )
-        return [row, *labels]
+        return [self._row(state, self.values(state)), *labels]
+
+    def change(self, state: Sandbox, before: Sandbox) -> RowWrite:
+        """What differs between two states of one sandbox: a few columns of many, and this is on every command's path.
+
+        States share what did not change, so that mostly identities are compared.
+        """
+        values: dict[str, Scalar] = {"version": state.version}
+        for columns, now, then in zip(_COLUMNS, _changing(state), _changing(before), strict=True):
+            if now is not then and now != then:
+                values.update(columns(now))
+        return self._row(state, values, known=True)
+
+    @staticmethod
+    def _row(state: Sandbox, values: dict[str, Scalar], *, known: bool = False) -> RowWrite:
+        return RowWrite(SANDBOXES.name, {"sandbox_id": state.sandbox_id}, values, "version", known)
 
     @classmethod
     def values(cls, state: Sandbox) -> dict[str, Scalar]:
@@ -88,29 +102,44 @@ class Sandboxes:
 
     @staticmethod
     def _changing(state: Sandbox) -> dict[str, Scalar]:
-        pending = state.pending
-        return {
-            "version": state.version,
-            "status": state.state.value,
-            "started_at": _text(state.started_at),
-            "last_active_at": _text(state.last_active_at),
-            "paused_at": _text(state.paused_at),
-            "stopped_at": _text(state.stopped_at),
-            "stop_reason": None if state.stop_reason is None else state.stop_reason.value,
-            "expires_at": _text(state.expires_at),
-            "remaining_seconds": state.remaining_seconds,
-            "notes": _json(state.notes),
-            "pending_operation": None if pending is None else pending.operation.value,
-            "pending_attempt": None if pending is None else pending.attempt,
-            "pending_deadline": None if pending is None else to_text(pending.deadline),
-            "pending_holder": None if pending is None else pending.holder,
-            "last_error": state.last_error,
-            "runs": state.runs,
-            "open_executions": len(state.executions),
-            "generation": state.generation,
-            "ref": None if state.ref is None else _json(state.ref),
-            "incarnation": state.incarnation,
-        }
+        values: dict[str, Scalar] = {"version": state.version}
+        for columns, value in zip(_COLUMNS, _changing(state), strict=True):
+            values.update(columns(value))
+        return values
+
+
+def _pending(pending: Pending | None) -> dict[str, Scalar]:
+    return {
+        "pending_operation": None if pending is None else pending.operation.value,
+        "pending_attempt": None if pending is None else pending.attempt,
+        "pending_deadline": None if pending is None else to_text(pending.deadline),
+        "pending_holder": None if pending is None else pending.holder,
+    }
+
+
+Columns = Callable[[Any], dict[str, Scalar]]
+
+_CHANGING: Final[dict[str, Columns]] = {
+    "state": lambda state: {"status": state.value},
+    "started_at": lambda at: {"started_at": _text(at)},
+    "last_active_at": lambda at: {"last_active_at": _text(at)},
+    "paused_at": lambda at: {"paused_at": _text(at)},
+    "stopped_at": lambda at: {"stopped_at": _text(at)},
+    "stop_reason": lambda reason: {"stop_reason": None if reason is None else reason.value},
+    "expires_at": lambda at: {"expires_at": _text(at)},
+    "remaining_seconds": lambda seconds: {"remaining_seconds": seconds},
+    "notes": lambda notes: {"notes": _json(notes)},
+    "pending": _pending,
+    "last_error": lambda error: {"last_error": error},
+    "runs": lambda runs: {"runs": runs},
+    "executions": lambda runs: {"open_executions": len(runs)},
+    "generation": lambda generation: {"generation": generation},
+    "ref": lambda ref: {"ref": None if ref is None else _json(ref)},
+    "incarnation": lambda incarnation: {"incarnation": incarnation},
+}
+"""Attributes of a sandbox that events after the first may change, and the columns that each of them fills."""
+_COLUMNS: Final = tuple(_CHANGING.values())
+_changing: Final[Callable[[Sandbox], tuple[Any, ...]]] = attrgetter(*_CHANGING)
 
 
 class Due:
@@ -164,14 +193,18 @@ class PoolMembers:
         return [RowWrite(POOL_MEMBERS.name, key, values, newer="version")]
 
 
-_OF_SANDBOXES: Final = (Sandboxes(), Due())
+_SANDBOXES: Final = Sandboxes()
+_DUE: Final = Due()
+_OF_SANDBOXES: Final[tuple[InlineProjection, ...]] = (_SANDBOXES, _DUE)
 _OF_MEMBERS: Final = (PoolMembers(),)
 INLINE: Final[tuple[InlineProjection, ...]] = (*_OF_SANDBOXES, *_OF_MEMBERS)
 
 
-def rows(state: Sandbox, before: int = 0) -> list[RowWrite]:
-    """The rows that belong into the append which leads a sandbox from version `before` to this state."""
-    return [row for projection in _OF_SANDBOXES for row in projection.rows(state, before)]
+def rows(state: Sandbox, before: Sandbox | None = None) -> list[RowWrite]:
+    """The rows that belong into the append which leads a sandbox from one state to the next."""
+    if before is None:
+        return [row for projection in _OF_SANDBOXES for row in projection.rows(state)]
+    return [_SANDBOXES.change(state, before), *_DUE.rows(state, before.version)]
 
 
 def member_rows(member: Member, before: int = 0) -> list[RowWrite]:

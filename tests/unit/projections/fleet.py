@@ -52,10 +52,9 @@ class Fleet:
 
     def tell(self, sandbox_id: str, *events: ev.Event, at: datetime | None = None) -> Sandbox:
         """Append these events; returns the state that they lead to."""
-        state = copy.deepcopy(self.states.get(sandbox_id))
-        before = state.version if state is not None else 0
-        envelopes = self.envelopes(stream_id(sandbox_id), before, events, at)
-        state = fold(state, envelopes)
+        before = self.states.get(sandbox_id)
+        envelopes = self.envelopes(stream_id(sandbox_id), before.version if before is not None else 0, events, at)
+        state = fold(copy.copy(before), envelopes)
         assert state is not None
         self.store.append(envelopes, rows=inline.rows(state, before))
         self.states[sandbox_id] = state

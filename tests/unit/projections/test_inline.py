@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import Any
 
 import pytest
@@ -121,17 +122,35 @@ def test_taken_over() -> None:
     assert (row["pending_operation"], row["pending_attempt"], row["pending_holder"]) == ("create", 2, "host:2")
 
 
-def test_what_was_fixed_is_not_written_again() -> None:
+def test_a_replay_does_not_write_again_what_was_fixed() -> None:
     state = given(*LIFE)
-    first, later = inline.rows(state), inline.rows(state, before=1)
-    assert len(later) == 2
-    full, changed = row_of(first, SANDBOXES.name), row_of(later, SANDBOXES.name)
-    assert changed.items() <= full.items()
-    fixed = set(full) - set(changed)
+    (later,) = inline.Sandboxes().rows(state, before=1)
+    full, changing = row_of(inline.rows(state), SANDBOXES.name), row_of([later], SANDBOXES.name)
+    assert changing.items() <= full.items()
+    fixed = set(full) - set(changing)
     assert fixed == {
         "name", "provider", "template_id", "user_id", "agent_id", "tenant_id", "network", "limits", "labels",
         "env_names", "ttl_seconds", "max_age_seconds", "capture", "created_at",
     }  # fmt: skip
+
+
+def test_an_append_writes_what_its_events_changed() -> None:
+    before = given(*LIFE)
+    after = story.folded(before, [run_started()], at(2))
+    assert after is not None
+    changed, due_row = inline.rows(after, before)
+    assert (changed.table, changed.known, changed.newer) == (SANDBOXES.name, True, "version")
+    assert set(changed.values or ()) == {"version", "last_active_at", "runs", "open_executions"}
+    assert {**row_of(inline.rows(before), SANDBOXES.name), **row_of([changed], SANDBOXES.name)} == row_of(
+        inline.rows(after), SANDBOXES.name
+    )
+    assert (due_row.table, due_row.known) == (DUE.name, False)
+
+
+def test_every_attribute_that_events_may_change_has_columns() -> None:
+    """But for the fencing token: the attempt of the operation in flight is shown, the highest one is not."""
+    fixed = inline.Sandboxes._fixed(given(*LIFE)).keys() | {"sandbox_id"}
+    assert {field.name for field in fields(Sandbox)} - fixed == {*inline._CHANGING, "version", "attempt"}
 
 
 # --- when somebody has to look ---------------------------------------------------------------------------------------

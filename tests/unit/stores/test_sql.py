@@ -30,6 +30,15 @@ def test_a_guarded_update() -> None:
     )
 
 
+def test_an_update_of_a_row_that_is_there() -> None:
+    row = RowWrite("pets", {"id": "a", "n": 1}, {"version": 2, "name": "Ada"}, newer="version", known=True)
+    ((statement, parameters),) = written(row)
+    assert statement == ('UPDATE "pets" SET "version" = ?, "name" = ? WHERE "id" = ? AND "n" = ? AND "version" <= ?')
+    assert parameters == [(2, "Ada", "a", 1, 2)]
+    ((statement, parameters),) = written(RowWrite("pets", KEY, {"name": "Ada"}, known=True))
+    assert (statement, parameters) == ('UPDATE "pets" SET "name" = ? WHERE "id" = ?', [("Ada", "a")])
+
+
 def test_a_key_alone() -> None:
     ((statement, parameters),) = written(RowWrite("pets", {"id": "a", "n": 1}, {}))
     assert statement == 'INSERT INTO "pets" ("id", "n") VALUES (?, ?) ON CONFLICT ("id", "n") DO NOTHING'

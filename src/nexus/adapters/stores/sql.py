@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from itertools import groupby
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from nexus.domain.ports import RowsWrite, RowWrite, Table
 
@@ -18,8 +18,18 @@ TYPES: Final[Mapping[str, str]] = {"text": "text", "integer": "integer", "real":
 """The kinds of columns, and what SQLite calls them."""
 _IDENTIFIER = re.compile(r"[a-z][a-z0-9_]{0,50}")
 
-Shape = tuple[str, tuple[str, ...], tuple[str, ...] | None, str | None]
-"""Table, key columns, other columns (None: the row goes), the column that only grows."""
+
+class Shape(NamedTuple):
+    """All that a statement is made of but the values."""
+
+    table: str
+    key: tuple[str, ...]
+    columns: tuple[str, ...] | None
+    """None: the row goes."""
+    newer: str | None = None
+    """The column that only grows."""
+    known: bool = False
+    """Whether the row is there."""
 
 
 def identifier(name: str) -> str:
@@ -54,11 +64,16 @@ def _listed(names: Iterable[str]) -> str:
 
 @lru_cache(maxsize=512)
 def statement(shape: Shape, mark: str = "?") -> str:
-    """What writes a row of this shape; its parameters are the key's values, then the others."""
-    table, key, columns, newer = shape
+    """What writes a row of this shape; its parameters are in the order of `parameters`."""
+    table, key, columns, newer, known = shape
     name = identifier(table)
+    matches = " AND ".join(f"{identifier(column)} = {mark}" for column in key)
     if columns is None:
-        return f"DELETE FROM {name} WHERE {' AND '.join(f'{identifier(column)} = {mark}' for column in key)}"
+        return f"DELETE FROM {name} WHERE {matches}"
+    if known and columns:
+        sets = ", ".join(f"{identifier(column)} = {mark}" for column in columns)
+        guard = f" AND {identifier(newer)} <= {mark}" if newer is not None else ""
+        return f"UPDATE {name} SET {sets} WHERE {matches}{guard}"
     marks = ", ".join([mark] * (len(key) + len(columns)))
     insert = f"INSERT INTO {name} ({_listed((*key, *columns))}) VALUES ({marks}) ON CONFLICT ({_listed(key)})"
     if not columns:
@@ -70,11 +85,16 @@ def statement(shape: Shape, mark: str = "?") -> str:
 
 def shape(row: RowWrite | RowsWrite) -> Shape:
     if isinstance(row, RowsWrite):
-        return row.table, row.key, row.columns, None
-    return row.table, tuple(row.key), None if row.values is None else tuple(row.values), row.newer
+        return Shape(row.table, row.key, row.columns)
+    columns = None if row.values is None else tuple(row.values)
+    return Shape(row.table, tuple(row.key), columns, row.newer, row.known)
 
 
 def parameters(row: RowWrite) -> tuple[Any, ...]:
+    """An update's: the values, the key, and the value of the column that only grows. Else the key comes first."""
+    if row.known and row.values:
+        grows = () if row.newer is None else (row.values[row.newer],)
+        return (*row.values.values(), *row.key.values(), *grows)
     return (*row.key.values(), *(row.values or {}).values())
 
 

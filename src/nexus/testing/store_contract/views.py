@@ -116,6 +116,17 @@ class ViewContract(StoreContractBase):
             self._put(stable, at(version, name))
         assert [(row["version"], row["name"]) for row in pets(stable)] == [(5, "five again")]
 
+    def test_a_known_row_is_updated_and_never_made(self, stable: EventStore) -> None:
+        def known(pet_id: str, version: int, name: str) -> RowWrite:
+            return RowWrite(PETS.name, {"pet_id": pet_id}, {"version": version, "name": name}, "version", known=True)
+
+        self._put(stable, pet("a", version=2, name="two", weight=1.0), pet("b", version=2, name="two"))
+        self._put(stable, known("a", 3, "three"), known("b", 1, "one"), known("ghost", 1, "one"))
+        assert [tuple(row.values()) for row in pets(stable)] == [("a", 3, "three", 1.0), ("b", 2, "two", None)]
+        stable.append([envelope(new_stream(), 1)], rows=[known("a", 4, "four"), known("ghost", 1, "one")])
+        stable.append([envelope(new_stream(), 1)], rows=[known("a", 3, "late"), known("b", 5, "five")])
+        assert [tuple(row.values()) for row in pets(stable)] == [("a", 4, "four", 1.0), ("b", 5, "five", None)]
+
     def test_rows_are_removed_and_may_come_back(self, stable: EventStore) -> None:
         gone = RowWrite(PETS.name, {"pet_id": "a"}, None)
         self._put(stable, gone)

@@ -33,6 +33,7 @@ _DEFAULTS: Final[Mapping[str, Any]] = {
     "keepalives_count": 3,
     "tcp_user_timeout": 15_000,
 }
+_ALWAYS: Final = {"client_encoding": "UTF8"}
 _HINT: Final = "Give postgresql://user@host:port/database; characters like @ / : in a password are percent-encoded."
 
 
@@ -60,7 +61,7 @@ class Address:
 
     def parameters(self, **more: Any) -> dict[str, Any]:
         """What libpq is given, the password included."""
-        return {**self._parameters, **more}
+        return {**self._parameters, **_ALWAYS, **more}
 
     def scrubbed(self, text: str) -> str:
         """A message of libpq or the server on one line, without the password."""

@@ -8,7 +8,8 @@ from typing import Any
 
 import psycopg
 
-from nexus.adapters.stores.postgres.database import Database, Link
+from nexus.adapters.stores.postgres.database import Database
+from nexus.adapters.stores.postgres.link import Link
 from nexus.adapters.stores.postgres.schema import ALL
 from nexus.domain.bodies import BodyKey, BodyKind, SealedBody, Stock
 from nexus.domain.values import from_text, to_text

@@ -7,85 +7,31 @@ call after an outage finds the server again, and there are no threads that a for
 from __future__ import annotations
 
 import os
-import select
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 from weakref import WeakSet
 
 import psycopg
-from psycopg.adapt import AdaptersMap, Buffer, Loader
 
 from nexus.adapters.stores.postgres import schema
 from nexus.adapters.stores.postgres.address import Address
 from nexus.adapters.stores.postgres.clock import ServerClock
 from nexus.adapters.stores.postgres.faults import ConnectionLost, StalePlan, lost, unavailable
+from nexus.adapters.stores.postgres.link import Link
 from nexus.adapters.stores.postgres.schema import ALL, SCOPE
 from nexus.domain.errors import StoreUnavailable
 
 MAX_CONNECTIONS: Final = 10
 WAIT_SECONDS: Final = 10.0
 """How long a thread waits for others to give a connection back."""
-_QUIET: Final = 1.0
-"""Seconds that a connection is trusted to be still there after its last use."""
-_LIFETIME: Final = 1800.0
-"""Seconds after which a connection is replaced: backends keep what their caches have grown to."""
 
 T = TypeVar("T")
 
 _every: WeakSet[Database] = WeakSet()
-
-
-class _Number(Loader):
-    """NUMERIC, which sums of integers have, as the numbers that SQLite gives."""
-
-    def load(self, data: Buffer) -> int | float:
-        text = bytes(data)
-        return int(text) if text.lstrip(b"-").isdigit() else float(text)
-
-
-_ADAPTERS: Final = AdaptersMap(psycopg.adapters)
-_ADAPTERS.register_loader("numeric", _Number)
-
-
-class _Context:
-    adapters = _ADAPTERS
-    connection = None
-
-
-class Link(psycopg.Connection[tuple[Any, ...]]):
-    """A connection of an ordinary process, checked when it was opened."""
-
-    scope = ALL
-    """What row-level security shows it; `schema.SCOPE` in the session."""
-    epoch = 0
-    opened = 0.0
-    used = 0.0
-    uses = 0
-
-    def write(self, statement: str, parameters: Sequence[Any]) -> psycopg.RawCursor[tuple[Any, ...]]:
-        """Execute with `$1` for parameters. Of the usual kind psycopg would translate a long one anew each time."""
-        return psycopg.RawCursor(self).execute(statement, parameters, prepare=True)
-
-    def __del__(self, *_: Any) -> None:
-        """One of a store that nobody closed goes in silence, as the embedded store's do; psycopg would complain."""
-
-    def is_fit(self) -> bool:
-        """Whether it can be used again, as far as can be told without asking the server.
-
-        Nothing is to be read from an idle connection but the news of its end.
-        """
-        now = time.monotonic()
-        if self.closed or now - self.opened > _LIFETIME:
-            return False
-        if now - self.used < _QUIET:
-            return True
-        poll = select.poll()
-        poll.register(self.fileno(), select.POLLIN)
-        return not poll.poll(0)
 
 
 class Database:
@@ -172,18 +118,11 @@ class Database:
 
     def connect(self) -> Link:
         """A connection outside the pool, for who closes it; checked like all others."""
-        began = time.monotonic()
         try:
-            link = Link.connect(
-                **self.address.parameters(options=f"{self.address.parameters()['options']} -c {SCOPE}={ALL}"),
-                autocommit=True,
-                context=_Context(),
-            )
+            link = Link.to(self.address.parameters(options=f"{self.address.parameters()['options']} -c {SCOPE}={ALL}"))
         except psycopg.Error as error:
             raise unavailable(error, self.address) from None
         try:
-            link.prepared_max = 300
-            link.opened = began
             found = schema.inspect(link, self.address, self.seen)
             self.clock.set(found.clock)
             link.epoch = found.epoch

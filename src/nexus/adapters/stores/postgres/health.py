@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from nexus.adapters.stores.postgres.database import Database, Link
+from nexus.adapters.stores.postgres.database import Database
+from nexus.adapters.stores.postgres.link import Link
 from nexus.adapters.stores.postgres.statements import HORIZON
 
 _HELD_BACK = f"SELECT count(*) FROM events WHERE position >= {HORIZON}"

@@ -15,7 +15,8 @@ from weakref import WeakSet
 
 import psycopg
 
-from nexus.adapters.stores.postgres.database import Database, Link
+from nexus.adapters.stores.postgres.database import Database
+from nexus.adapters.stores.postgres.link import Link
 from nexus.domain.errors import StoreError
 
 CHANNEL: Final = "nexus_events"

@@ -7,6 +7,7 @@ at everything, and locks the table for each append. ADR 0030 has the figures.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import itemgetter
 from typing import Any, Final, Never, cast
 from uuid import UUID
 
@@ -15,9 +16,10 @@ from eventsourcing.persistence import ApplicationRecorder, IntegrityError, Store
 
 from nexus.adapters.stores import sql
 from nexus.adapters.stores.postgres import statements
-from nexus.adapters.stores.postgres.database import Database, Link
+from nexus.adapters.stores.postgres.database import Database
+from nexus.adapters.stores.postgres.link import Link, Parameter
 from nexus.adapters.stores.postgres.schema import ORDINAL_BITS
-from nexus.adapters.stores.postgres.statements import COLUMNS, FEW, GIVEN, HORIZON, scalar
+from nexus.adapters.stores.postgres.statements import COLUMNS, FEW, GIVEN, HORIZON, numbered
 from nexus.adapters.stores.recording import EnvelopeRecord, PlacedRecord, placed
 from nexus.domain.errors import StoreError
 from nexus.domain.ports import RowWrite, Snapshot
@@ -70,14 +72,14 @@ class Recorder(ApplicationRecorder):
         return [position for position, _ in found]
 
     def _insert(
-        self, link: Link, statement: str, parameters: Sequence[Any], more: Sequence[RowWrite]
-    ) -> list[tuple[Any, ...]]:
+        self, link: Link, statement: str, parameters: Sequence[Parameter], more: Sequence[RowWrite]
+    ) -> list[tuple[int, str]]:
         if not more:
-            return link.write(statement, parameters).fetchall() if statement else []
+            return _receipt(link, statement, parameters)
         with link.transaction():
-            found = link.write(statement, parameters).fetchall() if statement else []
+            found = _receipt(link, statement, parameters)
             for row in more:
-                link.write(statements.write(sql.shape(row)), list(map(scalar, sql.parameters(row))))
+                link.run(statements.write(sql.shape(row)), sql.parameters(row))
         return found
 
     # --- reading -------------------------------------------------------------------------------------------------
@@ -94,7 +96,7 @@ class Recorder(ApplicationRecorder):
         statement += " ORDER BY originator_version" + (" DESC" if desc else "")
         if limit is not None:
             statement += " LIMIT %s::bigint"
-            parameters.append(str(limit))
+            parameters.append(limit)
         return list(map(placed, self._rows(statement, parameters)))
 
     def select_facts(self, stream: str, after: int, upto: int | None) -> list[tuple[str, int, bytes, str, int]]:
@@ -124,16 +126,16 @@ class Recorder(ApplicationRecorder):
             conditions, parameters = self._trusted(link)
             if start is not None:
                 conditions.append(f"position {beyond} %s::bigint")
-                parameters.append(str(start))
+                parameters.append(start)
             if stop is not None:
                 conditions.append("position <= %s::bigint")
-                parameters.append(str(stop))
+                parameters.append(stop)
             if topics:
-                conditions.append("topic = ANY(%s)")
-                parameters.append(list(topics))
+                conditions.append("topic = ANY(%s::text[])")
+                parameters.append(statements.array(topics))
             where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
             statement = f"SELECT {COLUMNS} FROM events{where} ORDER BY position LIMIT %s::bigint"
-            return link.execute(statement, [*parameters, str(limit)], prepare=True, binary=True).fetchall()
+            return link.run(numbered(statement), [*parameters, limit], binary=True)
 
         found = self._database.ask(select)
         if found:
@@ -144,8 +146,9 @@ class Recorder(ApplicationRecorder):
         def select(link: Link) -> int | None:
             conditions, parameters = self._trusted(link)
             where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
-            row = link.execute(f"SELECT max(position) FROM events{where}", parameters, prepare=True).fetchone()
-            return row[0] if row is not None else None
+            head: int | None
+            ((head,),) = link.run(numbered(f"SELECT max(position) FROM events{where}"), parameters)
+            return head
 
         found = self._database.ask(select)
         if found is not None:
@@ -154,20 +157,16 @@ class Recorder(ApplicationRecorder):
 
     def select_by_ids(self, event_ids: Sequence[str]) -> dict[str, PlacedRecord]:
         """The stored ones among these events, by event id."""
-        statement = f"SELECT {COLUMNS} FROM events WHERE event_id = ANY(%s)"
-        found = map(placed, self._rows(statement, [list(event_ids)]))
+        statement = f"SELECT {COLUMNS} FROM events WHERE event_id = ANY(%s::text[])"
+        found = map(placed, self._rows(statement, [statements.array(event_ids)]))
         return {record.event_id: record for record in found}
 
     def select_snapshot(self, originator_id: str) -> Snapshot | None:
-        row = self._database.ask(
-            lambda link: link.execute(
-                "SELECT originator_id, originator_version, schema_version, state FROM snapshots"
-                " WHERE originator_id = %s",
-                (originator_id,),
-                prepare=True,
-            ).fetchone()
+        found = self._rows(
+            "SELECT originator_id, originator_version, schema_version, state FROM snapshots WHERE originator_id = %s",
+            [originator_id],
         )
-        return Snapshot(*row) if row is not None else None
+        return Snapshot(*found[0]) if found else None
 
     def subscribe(self, gt: int | None = None, topics: Sequence[str] = ()) -> Never:
         """The library's own way of following: ours is `PostgresStore.wait` and `read`, which outlive an outage."""
@@ -178,26 +177,36 @@ class Recorder(ApplicationRecorder):
         if position > self._database.seen:
             self._database.seen = position
 
-    def _rows(self, statement: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
-        return self._database.ask(
-            lambda link: link.execute(statement, parameters, prepare=True, binary=True).fetchall()
-        )
+    def _rows(self, statement: str, parameters: Sequence[Parameter]) -> list[tuple[Any, ...]]:
+        return self._database.ask(lambda link: link.run(numbered(statement), parameters, binary=True))
 
-    def _trusted(self, link: Link) -> tuple[list[str], list[Any]]:
+    def _trusted(self, link: Link) -> tuple[list[str], list[Parameter]]:
         """Where appends are locked out, all that is there can be trusted; else what is below the horizon."""
         if self._database.is_held:
             return [], []
-        return [f"position < {HORIZON}"], [str(link.epoch)]
+        return [f"position < {HORIZON}"], [link.epoch]
 
 
-def _of_stream(columns: str, stream: UUID | str, after: int | None, upto: int | None) -> tuple[str, list[Any]]:
-    statement, parameters = f"SELECT {columns} FROM events WHERE originator_id = %s", [stream]
+def _receipt(link: Link, statement: str, parameters: Sequence[Parameter]) -> list[tuple[int, str]]:
+    """Position and time of recording of each event that the statement stored."""
+    if not statement:
+        return []
+    answer = link.send(statement, parameters)
+    return [
+        (int(answer.get_value(row, 0) or 0), (answer.get_value(row, 1) or b"").decode())
+        for row in range(answer.ntuples)
+    ]
+
+
+def _of_stream(columns: str, stream: UUID | str, after: int | None, upto: int | None) -> tuple[str, list[Parameter]]:
+    statement = f"SELECT {columns} FROM events WHERE originator_id = %s"
+    parameters: list[Parameter] = [str(stream)]
     if after is not None:
         statement += " AND originator_version > %s::bigint"
-        parameters.append(str(after))
+        parameters.append(after)
     if upto is not None:
         statement += " AND originator_version <= %s::bigint"
-        parameters.append(str(upto))
+        parameters.append(upto)
     return statement, parameters
 
 
@@ -217,34 +226,26 @@ def _distinct(rows: Sequence[RowWrite]) -> tuple[Sequence[RowWrite], Sequence[Ro
     return (rows, ()) if len(keys) == len(rows) else ((), rows)
 
 
-def _event_parameters(events: Sequence[EnvelopeRecord], epoch: int) -> list[Any]:
-    offset = str(epoch)
+def _event_parameters(events: Sequence[EnvelopeRecord], epoch: int) -> list[Parameter]:
     if len(events) <= FEW:
-        values: list[Any] = []
+        values: list[Parameter] = []
         for event in events:
-            values.append(offset)
-            values.extend(_values(event))
+            values.append(epoch)
+            values.extend(_given(vars(event)))
         return values
-    return [offset, *map(statements.array, zip(*map(_values, events), strict=True))]
+    columns = zip(*(_given(vars(event)) for event in events), strict=True)
+    return [epoch, *map(statements.array, columns)]
 
 
-def _values(event: EnvelopeRecord) -> list[Any]:
-    facts = vars(event)
-    values = [facts[name] for name in GIVEN]
-    for place in _NUMBERS:
-        values[place] = scalar(values[place])
-    return values
+_given: Final = itemgetter(*GIVEN)
 
 
-_NUMBERS: Final = tuple(GIVEN.index(name) for name in ("originator_version", "schema_version"))
-
-
-def _more_parameters(snapshots: Sequence[Snapshot], rows: Sequence[RowWrite]) -> list[Any]:
-    values: list[Any] = []
+def _more_parameters(snapshots: Sequence[Snapshot], rows: Sequence[RowWrite]) -> list[Parameter]:
+    values: list[Parameter] = []
     for kept in snapshots:
-        values += [kept.originator_id, str(kept.originator_version), str(kept.schema_version), kept.state]
+        values += [kept.originator_id, kept.originator_version, kept.schema_version, kept.state]
     for row in rows:
-        values.extend(map(scalar, sql.parameters(row)))
+        values.extend(sql.parameters(row))
     return values
 
 

@@ -75,29 +75,30 @@ def append(events: int, snapshots: int, shapes: tuple[sql.Shape, ...]) -> str:
     # What stands before the INSERT is carried out in the same transaction, and costs no round trip.
     beside = [f"snapshot_{number} AS ({SNAPSHOT})" for number in range(snapshots)]
     beside += [f"row_{number} AS ({sql.statement(shape, '%s')})" for number, shape in enumerate(shapes)]
-    return _numbered(f"WITH {', '.join(beside)} {insert}" if beside else insert)
+    return numbered(f"WITH {', '.join(beside)} {insert}" if beside else insert)
 
 
 @lru_cache(maxsize=512)
 def write(shape: sql.Shape) -> str:
     """Writes one row; marks are numbered."""
-    return _numbered(sql.statement(shape, "%s"))
+    return numbered(sql.statement(shape, "%s"))
 
 
 @lru_cache(maxsize=256)
 def bulk(shape: sql.Shape, types: tuple[str, ...]) -> str:
     """Writes many rows of one shape, no two with the same key; one array per column, keys first. Numbered marks."""
-    table, key, columns, _ = shape
+    table, key, columns, *_ = shape
     arrays = ", ".join(f"%s::{kind}[]" for kind in types)
     if columns is None:
         names = ", ".join(map(sql.identifier, key))
-        return _numbered(f"DELETE FROM {sql.identifier(table)} WHERE ({names}) IN (SELECT * FROM unnest({arrays}))")
+        return numbered(f"DELETE FROM {sql.identifier(table)} WHERE ({names}) IN (SELECT * FROM unnest({arrays}))")
     head, _, rest = sql.statement(shape, "%s").partition(" VALUES (")
     _, _, tail = rest.partition(") ON CONFLICT")
-    return _numbered(f"{head} SELECT * FROM unnest({arrays}) ON CONFLICT{tail}")
+    return numbered(f"{head} SELECT * FROM unnest({arrays}) ON CONFLICT{tail}")
 
 
-def _numbered(statement: str) -> str:
+@lru_cache(maxsize=256)
+def numbered(statement: str) -> str:
     """`$1`, `$2`, … for `%s`. None of our statements has a literal `%`."""
     numbers = itertools.count(1)
     return re.sub("%s", lambda _: f"${next(numbers)}", statement)
@@ -136,22 +137,21 @@ _NUMBERS: Final = {int, float, type(None)}
 def _element(value: Any) -> str:
     if value is None:
         return "NULL"
+    if type(value) is bytes:
+        return f'"\\\\x{value.hex()}"'
+    text = as_text(value)
+    if type(value) is not str:
+        return text
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
+
+
+def as_text(value: str | int | float) -> str:
+    """A text or a number as the server reads it; `ValueError` for one that it cannot store."""
     if type(value) is str:
         if "\0" in value:
             raise ValueError("a text with a NUL character cannot be stored")
-        escaped = value.replace("\\", "\\\\").replace('"', '\\"')
-        return f'"{escaped}"'
-    if type(value) is bytes:
-        return f'"\\\\x{value.hex()}"'
-    return _number(value)
-
-
-def scalar(value: Any) -> Any:
-    """A value whose type the server finds out: one prepared statement serves small, large and absent numbers."""
-    return _number(value) if type(value) in (int, float) else value
-
-
-def _number(value: int | float) -> str:
-    if type(value) is int and not -(2**63) <= value < 2**63:
+        return value
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
         raise ValueError("a number of more than 64 bits cannot be stored")
-    return repr(value)
+    return repr(int(value) if isinstance(value, bool) else value)

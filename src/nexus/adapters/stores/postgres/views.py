@@ -14,7 +14,8 @@ from psycopg.rows import dict_row
 from nexus.adapters.stores import sql
 from nexus.adapters.stores.postgres import schema, statements
 from nexus.adapters.stores.postgres.address import LOCK_SECONDS
-from nexus.adapters.stores.postgres.database import Database, Link
+from nexus.adapters.stores.postgres.database import Database
+from nexus.adapters.stores.postgres.link import Link
 from nexus.adapters.stores.postgres.schema import ALL
 from nexus.domain.errors import StoreUnavailable
 from nexus.domain.ports import RowsWrite, RowWrite, Scalar, Table
@@ -115,11 +116,12 @@ def write_rows(link: Link, rows: Sequence[RowWrite | RowsWrite]) -> None:
     """Write rows inside the caller's transaction, in their order."""
     for shape, group in groupby(rows, key=sql.shape):
         for some in _runs(group):
-            if len(some) == 1:
-                link.write(statements.write(shape), list(map(statements.scalar, some[0])))
+            if shape.known or len(some) == 1:
+                for parameters in some:
+                    link.run(statements.write(shape), parameters)
             else:
                 types = _types(link, shape)
-                link.write(statements.bulk(shape, types), list(map(statements.array, zip(*some, strict=True))))
+                link.run(statements.bulk(shape, types), list(map(statements.array, zip(*some, strict=True))))
 
 
 def _runs(rows: Iterable[RowWrite | RowsWrite]) -> Iterator[Sequence[tuple[Any, ...]]]:
@@ -145,7 +147,7 @@ def _runs(rows: Iterable[RowWrite | RowsWrite]) -> Iterator[Sequence[tuple[Any, 
 
 def _types(link: Link, shape: sql.Shape) -> tuple[str, ...]:
     """The columns' types: arrays need theirs said. Asked each time, for a rebuilt table may have others."""
-    table, key, columns, _ = shape
+    table, key, columns, *_ = shape
     found = dict(
         link.execute(
             "SELECT attname, format_type(atttypid, NULL) FROM pg_attribute"
