@@ -173,7 +173,7 @@ def _rebuild_under_readers(store: EventStore, url: str) -> tuple[int, int, float
 
     def read() -> tuple[int, int]:
         reader, wrong, reads = PostgresStore(url), 0, 0
-        while not stop.wait(0.05):
+        while not stop.wait(0.2):
             try:
                 found = reader.views.query("SELECT count(*) AS n, count(finished_at) AS ended FROM executions")
                 wrong += found != [whole]

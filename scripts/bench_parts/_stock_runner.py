@@ -42,7 +42,7 @@ class Runs(PostgresTrackingRecorder):
 
     def write(self, key: tuple[str, str], columns: tuple[str, ...], values: tuple[Any, ...], done: Tracking) -> None:
         """A row and the tracking record, in one transaction."""
-        statement = sql.statement((EXECUTIONS.name, EXECUTIONS.key, columns, None), "%s")
+        statement = sql.statement(sql.Shape(EXECUTIONS.name, EXECUTIONS.key, columns), "%s")
         with self.datastore.transaction(commit=True) as cursor:
             self._insert_tracking(cursor, done)
             cursor.execute(statement, (*key, *values), prepare=True)

@@ -84,7 +84,13 @@ class SimViews:
         return self._positions.get(projection)
 
     def advance(
-        self, projection: str, expected: int | None, position: int, rows: Sequence[RowWrite | RowsWrite]
+        self,
+        projection: str,
+        expected: int | None,
+        position: int,
+        rows: Sequence[RowWrite | RowsWrite],
+        *,
+        durable: bool = True,
     ) -> bool:
         if self._positions.get(projection) != expected:
             return False
@@ -93,6 +99,9 @@ class SimViews:
         return True
 
     def begin(self, *_given: Any, **_more: Any) -> Any:
+        raise AssertionError("no schedule rebuilds")
+
+    def complete(self, tables: Sequence[Table]) -> None:
         raise AssertionError("no schedule rebuilds")
 
     def swap(self, renames: Mapping[str, str], **_more: Any) -> int | None:
@@ -163,7 +172,9 @@ class SimStore:
     ) -> list[Envelope]:
         return [envelope for envelope in self.log[after:upto] if not topics or envelope.topic in topics][:limit]
 
-    def raw(self, after: int, limit: int = 1000, *, upto: int | None = None) -> Sequence[Sequence[Any]]:
+    def raw(
+        self, after: int, limit: int = 1000, *, upto: int | None = None, columns: Sequence[str] = ()
+    ) -> Sequence[Sequence[Any]]:
         raise AssertionError("no schedule seals")
 
     def head(self) -> int:

@@ -14,13 +14,14 @@ from pydantic_core import from_json
 from nexus.domain.encoding import decode
 from nexus.domain.events import EVENT_TYPES
 
-_FIELDS: Final = {(kind.TOPIC, kind.VERSION): kind.model_fields.keys() for kind in EVENT_TYPES}
+_FIELDS: Final = {kind.TOPIC: (kind.VERSION, kind.model_fields.keys()) for kind in EVENT_TYPES}
+_UNKNOWN: Final = (0, None)
 
 
 def plain(topic: str, schema_version: int, state: bytes) -> Mapping[str, Any]:
     """An event's fields; times and enumerations among them may be text. Raises `UnreadableEvent`."""
-    fields = _FIELDS.get((topic, schema_version))
-    if fields is not None:
+    version, fields = _FIELDS.get(topic, _UNKNOWN)
+    if version == schema_version:
         try:
             values = from_json(state)
         except ValueError:

@@ -51,6 +51,8 @@ class RowsWrite:
     columns: tuple[str, ...]
     rows: Sequence[tuple[Scalar, ...]]
     """The key's values first, then the columns'."""
+    fresh: bool = False
+    """No row has one of these keys; one that has is an error of the writer's, and nothing is written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,13 +81,30 @@ class ViewStore(Protocol):
         ...
 
     def advance(
-        self, projection: str, expected: int | None, position: int, rows: Sequence[RowWrite | RowsWrite]
+        self,
+        projection: str,
+        expected: int | None,
+        position: int,
+        rows: Sequence[RowWrite | RowsWrite],
+        *,
+        durable: bool = True,
     ) -> bool:
-        """Write rows and position in one transaction, if the position is still `expected`; else change nothing."""
+        """Write rows and position in one transaction, if the position is still `expected`; else change nothing.
+
+        Unless `durable`, a crash of the database may take the last of these back, rows and positions alike: enough for
+        what is written from the log.
+        """
         ...
 
-    def begin(self, tables: Sequence[Table], projection: str) -> None:
-        """Make these tables anew, empty, with the projection at position 0; one transaction."""
+    def begin(self, tables: Sequence[Table], projection: str, *, bare: bool = False) -> None:
+        """Make these tables anew, empty, with the projection at position 0; one transaction.
+
+        Bare ones are for filling: `complete` makes their indexes afterwards, which costs less than keeping them up.
+        """
+        ...
+
+    def complete(self, tables: Sequence[Table]) -> None:
+        """Make the indexes of bare tables, where they are missing; a table that is gone took another's place."""
         ...
 
     def swap(
@@ -96,7 +115,7 @@ class ViewStore(Protocol):
         expected: int,
         projection: str,
         forget: Sequence[str],
-        finish: Callable[[int], tuple[int, Sequence[RowWrite]]],
+        finish: Callable[[int], tuple[int, Sequence[RowWrite | RowsWrite]]],
     ) -> int | None:
         """Put rebuilt tables in place, {built aside: live}, in one transaction during which nothing is appended.
 
@@ -170,8 +189,10 @@ class EventStore(Protocol):
         """
         ...
 
-    def raw(self, after: int, limit: int = 1000, *, upto: int | None = None) -> Sequence[Sequence[Any]]:
-        """Like `read`, undecoded, for sealing and verifying: the columns of `RAW_COLUMNS` in that order."""
+    def raw(
+        self, after: int, limit: int = 1000, *, upto: int | None = None, columns: Sequence[str] = ()
+    ) -> Sequence[Sequence[Any]]:
+        """Like `read`, undecoded, for sealing, verifying and rebuilding: these columns, or all of `RAW_COLUMNS`."""
         ...
 
     def head(self) -> int:

@@ -6,7 +6,7 @@ position, in batches, and are caught up when they are read or by a worker.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Final, Protocol, TypeGuard
 
 from nexus.domain.errors import InvalidInput
@@ -29,17 +29,18 @@ class FollowingProjection(Protocol):
         ...
 
 
+PlainRow = Callable[[Mapping[str, Any], str, str, tuple[str, str, str | None]], tuple[Scalar, ...]]
+"""From an event's fields as JSON has them, its stream, when it occurred, and its tenant, actor and agent: the values of
+the row's key, then of its columns."""
+
+
 class PlainProjection(FollowingProjection, Protocol):
-    """One of a single table that reads neither times nor enumerations out of events: it is rebuilt much faster."""
+    """One of a single table that reads neither times nor enumerations out of events: several times as fast."""
 
-    def plain(
-        self, topic: str, event: Mapping[str, Any], stream: str, at: str, whose: tuple[str, str, str | None]
-    ) -> tuple[tuple[Scalar, ...], dict[str, Scalar]] | None:
-        """Key and values that an event writes, None where it writes nothing: what `apply` says, from plain values.
-
-        `at` is when it occurred, `whose` its tenant, actor and agent.
-        """
-        ...
+    plain: ClassVar[Mapping[str, tuple[tuple[str, ...], PlainRow]]]
+    """By topic, the columns and what `apply` writes there, from plain values; other events write nothing."""
+    begins: ClassVar[frozenset[str]]
+    """Topics whose events always write a row that was not there."""
 
 
 Projection = InlineProjection | FollowingProjection

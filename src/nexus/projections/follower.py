@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Final
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Final
 
 from nexus.domain.errors import NexusError, StoreError
 from nexus.domain.events import Envelope
 from nexus.domain.ports import EventStore, RowsWrite, RowWrite
-from nexus.projections.catalog import Projection, is_following, key
+from nexus.projections.catalog import Projection, is_following, is_plain, key
+from nexus.projections.plain import COLUMNS, PlainReplay
 from nexus.projections.positions import quarantined_under, skipped
 from nexus.projections.replay import Poison, coalesced, replay
 
 PAGE: Final = 1000
 """Events per transaction."""
+
+
+Page = Sequence[Any]
+"""Envelopes, or raw events for a read model that needs no more (`nexus.projections.plain`)."""
 
 
 class Follower:
@@ -27,10 +33,12 @@ class Follower:
         written_as: str = "",
         tables: Mapping[str, str] | None = None,
         honours_skips: bool = True,
+        careful: bool = False,
     ) -> None:
         """`written_as` and `tables` ({name: name instead}) lead the rows elsewhere than into the live tables.
 
-        `honours_skips` passes over the events that an operator said to.
+        `honours_skips` passes over the events that an operator said to; `careful` checks every event as it is read,
+        where a read model could do without.
         """
         self._store = store
         self._views = store.views
@@ -38,36 +46,38 @@ class Follower:
         self._key = written_as or key(projection)
         self._tables = tables or {}
         self._honours_skips = honours_skips and is_following(projection)
+        self._careful = careful
         self.resume()
 
     def resume(self) -> None:
         """Go on from where the store says that this key stands."""
         self.position = self._views.position(self._key)
         held = quarantined_under(self._views, self._key)
-        self.skips = skipped(self._views, self._projection.name) if self._honours_skips else frozenset[int]()
-        self._replay = replay(self._projection, self._store, held, self.skips)
+        skips = skipped(self._views, self._projection.name) if self._honours_skips else frozenset[int]()
+        self._replay = replay(self._projection, self._store, held, skips)
         self._known = {poison.originator_id for poison in held}
+        self._plain: PlainReplay | None = None
+        if not self._careful and is_plain(self._projection):
+            (table,) = self._projection.tables
+            where, fresh = self._table(table.name), table.name in self._tables
+            self._plain = PlainReplay(self._projection, where, self._poisons, skips, fresh=fresh)
 
     @property
     def poisoned(self) -> Sequence[Poison]:
-        return tuple(self.poisons.values())
+        """Aggregates that are left alone."""
+        return tuple(self._poisons.values())
 
     @property
-    def poisons(self) -> dict[str, Poison]:
-        """By aggregate; who applies events for this follower adds to it."""
+    def _poisons(self) -> dict[str, Poison]:
         return self._replay.poisoned
 
-    def table(self, name: str) -> str:
-        """Where the rows of this table are led."""
+    def _table(self, name: str) -> str:
         return self._tables.get(name, name)
 
-    def quarantine(self, streams: Iterable[str]) -> list[RowWrite]:
-        """What says that these aggregates are left alone."""
-        return [self.poisons[stream].row(self._key) for stream in streams]
-
+    # --- page by page ------------------------------------------------------------------------------------------------
     def step(self, limit: int = PAGE, upto: int | None = None) -> int | None:
         """Take one page. Returns how many events it had; None when another follower had been there first."""
-        page = self._store.read(self.position or 0, limit, upto=upto)
+        page = self.read(self.position or 0, limit, upto)
         if not page:
             self._check_against_the_log()
             return 0
@@ -75,51 +85,79 @@ class Follower:
             self.resume()  # an operator has let one go
             return self.step(limit, upto)
         try:
-            moved = self.write(_last(page), self.rows(page))
+            moved = self.write(self.last(page), self.rows(page))
         except NexusError:
             raise
-        except Exception as error:  # noqa: BLE001 - a value that no column takes
-            moved = self._find_poison(page, error)
+        except Exception:  # noqa: BLE001 - a value that no column takes
+            moved = self._find_poison(len(page), upto)
         if not moved:
             self.resume()
             return None
         return len(page)
 
-    def rows(self, page: Sequence[Envelope]) -> list[RowWrite]:
+    def read(self, after: int, limit: int, upto: int | None = None) -> Page:
+        """The log after this position, as `rows` takes it."""
+        if self._plain is not None:
+            return self._store.raw(after, limit, upto=upto, columns=COLUMNS)
+        return self._store.read(after, limit, upto=upto)
+
+    def last(self, page: Page) -> int:
+        """The position of a page's last event."""
+        position: int = page[-1][0] if self._plain is not None else page[-1].position
+        return position
+
+    def rows(self, page: Page) -> list[RowWrite | RowsWrite]:
         """What a page changes, quarantine included, without writing it."""
-        known = set(self.poisons)
-        held = {one.originator_id for one in page if one.originator_id in known}
-        rows = coalesced(self._replay.rows(page))
-        if self._tables:
-            rows = [RowWrite(self.table(row.table), row.key, row.values, row.newer) for row in rows]
+        known = set(self._poisons)
+        held = known and {self._stream(one) for one in page} & known
+        rows: list[RowWrite | RowsWrite] = []
+        if self._plain is not None:
+            rows.extend(self._plain.rows(page))
+        else:
+            for row in coalesced(self._replay.rows(page)):
+                rows.append(replace(row, table=self._table(row.table)) if self._tables else row)
         # Whoever is passed over is in quarantine, also if an operator lets it go at this very moment.
-        rows.extend(self.quarantine(stream for stream in self.poisons if stream not in known or stream in held))
+        left = [stream for stream in self._poisons if stream not in known or stream in held]
+        rows.extend(self._poisons[stream].row(self._key) for stream in left)
         return rows
+
+    def _stream(self, one: Any) -> str:
+        stream: str = one[1] if self._plain is not None else one.originator_id
+        return stream
 
     def write(self, position: int, rows: Sequence[RowWrite | RowsWrite]) -> bool:
         """Write rows and move to this position; False, and nothing written, when another was there first."""
-        if not self._views.advance(self._key, self.position, position, rows):
+        if not self._views.advance(self._key, self.position, position, rows, durable=False):
             return False
         self.position = position
-        self._known = set(self.poisons)
+        self._known = set(self._poisons)
         return True
 
-    def _find_poison(self, page: Sequence[Envelope], error: Exception) -> bool:
+    # --- what no column takes ----------------------------------------------------------------------------------------
+    def _find_poison(self, events: int, upto: int | None) -> bool:
+        """Take a page again, event by event, each checked as it is read; whatever fails alone is put aside."""
         self.resume()
-        if len(page) == 1:
-            poison = Poison.of(page[0], error)
-            self.poisons[poison.originator_id] = poison
-            return self.write(_last(page), [poison.row(self._key)])
-        for envelope in page:
-            try:
-                moved = self.write(_last([envelope]), self.rows([envelope]))
-            except NexusError:
-                raise
-            except Exception as alone:  # noqa: BLE001 - see above
-                moved = self._find_poison([envelope], alone)
-            if not moved:
-                return False
-        return True
+        self._plain = None
+        try:
+            for envelope in self._store.read(self.position or 0, events, upto=upto):
+                try:
+                    moved = self.write(envelope.position or 0, self.rows([envelope]))
+                except NexusError:
+                    raise
+                except Exception as alone:  # noqa: BLE001 - see above
+                    moved = self._put_aside(envelope, alone)
+                if not moved:
+                    return False
+            return True
+        finally:
+            self.resume()
+
+    def _put_aside(self, envelope: Envelope, error: Exception) -> bool:
+        self.resume()
+        self._plain = None
+        poison = Poison.of(envelope, error)
+        self._poisons[poison.originator_id] = poison
+        return self.write(envelope.position or 0, [poison.row(self._key)])
 
     def _check_against_the_log(self) -> None:
         head = self._store.head()
@@ -132,7 +170,3 @@ class Follower:
                 position=self.position,
                 head=head,
             )
-
-
-def _last(page: Sequence[Envelope]) -> int:
-    return page[-1].position or 0

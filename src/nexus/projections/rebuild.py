@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from nexus.domain.errors import Conflict
-from nexus.domain.ports import EventStore, RowWrite
+from nexus.domain.ports import EventStore, RowsWrite, RowWrite
 from nexus.projections.catalog import Projection, key
 from nexus.projections.follower import PAGE, Follower
 from nexus.projections.pipeline import run_through
@@ -54,7 +54,7 @@ def rebuild(
     tables = {table.name: f"{table.name}__aside" for table in projection.tables}
     _start(store, projection, built, tables)
     follower = Follower(store, projection, written_as=built, tables=tables, honours_skips=False)
-    events = run_through(store, projection, follower, page, progress)
+    events = run_through(follower, page, progress)
     position = None if events is None else _finish(store, projection, follower, built, tables)
     if events is None or position is None:
         raise RebuildInProgress(f"Another process began to rebuild {projection.name}", projection=projection.name)
@@ -70,19 +70,20 @@ def _start(store: EventStore, projection: Projection, built: str, tables: Mappin
             if store.views.position(built) != seen:
                 raise RebuildInProgress(f"{projection.name} is being rebuilt", projection=projection.name)
     # Should another one begin at this very moment, both fill the same tables, each page of the log once.
-    store.views.begin([replace(table, name=tables[table.name]) for table in projection.tables], built)
+    store.views.begin([replace(table, name=tables[table.name]) for table in projection.tables], built, bare=True)
 
 
 def _finish(
     store: EventStore, projection: Projection, follower: Follower, built: str, tables: Mapping[str, str]
 ) -> int | None:
-    def rest(position: int) -> tuple[int, list[RowWrite]]:
-        rows: list[RowWrite] = []
-        while found := store.read(position, PAGE):
+    def rest(position: int) -> tuple[int, list[RowWrite | RowsWrite]]:
+        rows: list[RowWrite | RowsWrite] = []
+        while found := follower.read(position, PAGE):
             rows.extend(follower.rows(found))
-            position = found[-1].position or position
+            position = follower.last(found)
         return position, [*rows, *_quarantine_moved(store, projection, follower, built)]
 
+    store.views.complete([replace(table, name=tables[table.name]) for table in projection.tables])
     return store.views.swap(
         {aside: live for live, aside in tables.items()},
         built=built,

@@ -67,13 +67,13 @@ def verify(store: EventStore, projection: Projection) -> Verdict:
     _sweep(store, projection)
     mark = f"{int(time.time()):08x}{random.randrange(16**6):06x}"
     aside, tables = _aside(projection, mark)
-    views.begin([replace(table, name=tables[table.name]) for table in projection.tables], aside)
+    views.begin([replace(table, name=tables[table.name]) for table in projection.tables], aside, bare=True)
     try:
         if is_following(projection):
             live = Follower(store, projection)
             while live.step() != 0:
                 pass
-        follower = Follower(store, projection, written_as=aside, tables=tables)
+        follower = Follower(store, projection, written_as=aside, tables=tables, careful=True)
         while follower.step(upto=views.position(key(projection)) if is_following(projection) else None):
             pass
         difference = _first_difference(store, projection, follower, tables)

@@ -16,7 +16,7 @@ from nexus.projections.catalog import ALL, named
 from nexus.projections.projector import Projector
 from nexus.projections.queries import SandboxQueries
 from nexus.projections.rebuild import rebuild
-from tests.support.postgres import TestDatabase
+from tests.support.postgres import OWNER, TestDatabase
 from tests.unit.domain.story import run_finished, run_started, started, stop_requested, stopped
 from tests.unit.projections.fleet import ADA, Fleet
 
@@ -108,3 +108,23 @@ def test_a_swap_waits_for_every_append_that_has_begun(
     Projector(owner).catch_up()
     found = owner.views.query("SELECT execution_id FROM executions ORDER BY execution_id")
     assert [row["execution_id"] for row in found] == ["ex_early", "ex_late"]
+
+
+def test_a_rebuilt_table_is_made_like_a_new_one(owner: PostgresStore, prepared: TestDatabase) -> None:
+    """Filled bare: without indexes, and open to its owner. Both come before it takes the other's place."""
+
+    def made() -> list[tuple[object, ...]]:
+        return prepared.run(
+            "SELECT c.relname, c.relrowsecurity, c.relforcerowsecurity, array(SELECT"
+            " regexp_replace(pg_get_indexdef(indexrelid), '^CREATE (UNIQUE )?INDEX \\S+ ON', '\\1ON') FROM pg_index"
+            " WHERE indrelid = c.oid ORDER BY 1), c.relacl::text FROM pg_class c JOIN pg_policies p"
+            " ON p.tablename = c.relname ORDER BY 1",
+            user=OWNER,
+        )
+
+    before = made()
+    assert all(closed and forced for _, closed, forced, *_ in before)
+    Fleet(owner).create("data")
+    for name in NAMES:
+        rebuild(owner, named(name))
+    assert made() == before

@@ -135,7 +135,7 @@ def test_many_projectors_apply_every_event_once(store: EventStore, fleet: Fleet,
 def test_rows_and_position_move_together(store: EventStore, fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
     fleet.tell(fleet.create(), started())
 
-    def lost(*_: object) -> bool:
+    def lost(*_: object, **_more: object) -> bool:
         raise StoreError("the answer was lost")
 
     with monkeypatch.context() as patched:

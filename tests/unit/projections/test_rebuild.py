@@ -13,7 +13,7 @@ import pytest
 from nexus.domain import events as ev
 from nexus.domain import pool_events as pe
 from nexus.domain.errors import SchemaMismatch
-from nexus.domain.ports import EventStore, RowWrite, Scalar
+from nexus.domain.ports import EventStore, RowWrite, Scalar, Table
 from nexus.domain.sandbox import stream_id
 from nexus.projections import rebuild as rebuilding
 from nexus.projections import replay
@@ -87,6 +87,28 @@ def test_a_rebuild_repairs(lived: Fleet, name: str) -> None:
     assert not Projector(store).verify(name).is_equal
     Projector(store).rebuild(name)
     assert tables(store) == before
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_table_that_is_filled_has_its_indexes_when_it_takes_the_place(
+    lived: Fleet, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    views, done = lived.store.views, list[str]()
+    complete, swap = views.complete, views.swap
+
+    def completed(tables: Sequence[Table]) -> None:
+        assert [table.name for table in tables] == [f"{table.name}__aside" for table in named(name).tables]
+        complete(tables)
+        done.append("complete")
+
+    def swapped(*given: Any, **more: Any) -> int | None:
+        done.append("swap")
+        return swap(*given, **more)
+
+    monkeypatch.setattr(views, "complete", completed)
+    monkeypatch.setattr(views, "swap", swapped)
+    rebuild(lived.store, named(name))
+    assert done == ["complete", "swap"]
 
 
 def test_states_that_were_put_down_are_picked_up_again(lived: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:

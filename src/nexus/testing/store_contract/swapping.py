@@ -37,6 +37,18 @@ class SwapContract(StoreContractBase):
         yield store
         store.views.drop([PETS.name, ASIDE.name], ["pets:1", "pets:2", "pets:2:aside"])
 
+    def test_a_bare_table_is_filled_and_completed(self, building: EventStore, other: EventStore) -> None:
+        building.views.begin([ASIDE], "pets:2:aside", bare=True)
+        building.views.advance("pets:2:aside", 0, 4, [aside("a", "one"), aside("b", "two")], durable=False)
+        for _ in range(2):  # another process may have been first
+            building.views.complete([ASIDE])
+        building.views.advance("pets:2:aside", 4, 7, [aside("a", "three")], durable=False)
+        assert self._swap(building, 7) == 9
+        building.views.complete([ASIDE])  # too late: it has taken the place
+        assert [(row["pet_id"], row["name"]) for row in pets(other)] == [("a", "three"), ("b", "two")]
+        other.views.advance("pets:2", 9, 10, [pet("a", name="four")])
+        assert [row["name"] for row in pets(building)] == ["four", "two"]
+
     def _build(self, store: EventStore, position: int) -> None:
         store.views.create([ASIDE])
         store.views.advance("pets:2:aside", None, position, [aside("new", "new")])

@@ -27,7 +27,7 @@ _QUIET: Final = 1.0
 _LIFETIME: Final = 1800.0
 """Seconds after which a connection is replaced: backends keep what their caches have grown to."""
 _PREPARED: Final = 300
-"""Prepared statements that a connection keeps, each of both kinds; the one used longest ago makes room."""
+"""Prepared statements that a connection keeps; the one used longest ago makes room."""
 
 _DONE: Final = (ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK)
 _TEXT: Final = int(Format.TEXT)
@@ -71,7 +71,7 @@ class Link(psycopg.Connection[tuple[Any, ...]]):
     def to(cls, parameters: dict[str, Any]) -> Link:
         """Connect; raises psycopg's errors."""
         link = cls.connect(**parameters, autocommit=True, context=_Context())
-        link.prepared_max = _PREPARED
+        link.prepare_threshold = None  # it would drop ours with its own, after each statement that drops anything
         link.opened = time.monotonic()
         link._statements = OrderedDict()
         return link
@@ -82,7 +82,15 @@ class Link(psycopg.Connection[tuple[Any, ...]]):
         `binary` asks for values in the server's own form, which is the quicker way for many or large ones. Raises
         psycopg's errors, and `ValueError` for a text or number that cannot be stored.
         """
-        result = self.send(statement, parameters, binary=binary)
+        return self._rows(self.send(statement, parameters, binary=binary))
+
+    def run_named(self, statement: str, parameters: Sequence[Parameter]) -> list[dict[str, Any]]:
+        """The same; returns its rows as dictionaries."""
+        result = self.send(statement, parameters)
+        names = [(result.fname(number) or b"").decode() for number in range(result.nfields)]
+        return [dict(zip(names, row, strict=True)) for row in self._rows(result)]
+
+    def _rows(self, result: PGresult) -> list[Any]:
         if not result.nfields:
             return []
         transformer = Transformer(self)

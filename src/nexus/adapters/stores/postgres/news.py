@@ -20,7 +20,7 @@ from nexus.adapters.stores.postgres.link import Link
 from nexus.domain.errors import StoreError
 
 CHANNEL: Final = "nexus_events"
-_TELL: Final = "SELECT set_config('synchronous_commit', 'off', true), pg_notify(%s, %s)"
+_TELL: Final = "SELECT set_config('synchronous_commit', 'off', true), pg_notify($1, $2)"
 """Waits for no disk: what a crash loses of it, a look finds."""
 COALESCE: Final = 0.01
 """Seconds between two notifications of one process."""
@@ -68,7 +68,7 @@ class News:
                 self._told = position = self._to_tell
             try:
                 with self._database.using() as link:
-                    link.execute(_TELL, (CHANNEL, str(position)), prepare=True)
+                    link.run(_TELL, (CHANNEL, str(position)))
             except StoreError:
                 pass  # who listens looks by itself, too
             if not self._closed:

@@ -57,9 +57,10 @@ class PostgresReading:
         lenient: bool = False,
     ) -> Iterator[Sequence[Any]]:
         self._count += 1
+        numbered, names = statements.portable(statement)
         try:
-            with self._link.cursor(name=f"rows_{self._count}") as cursor:
-                cursor.execute(statements.portable(statement), params or {})
+            with psycopg.RawServerCursor(self._link, f"rows_{self._count}") as cursor:
+                cursor.execute(numbered, [(params or {})[name] for name in names])
                 while page := cursor.fetchmany(_MANY):
                     yield from page
         except psycopg.Error as error:

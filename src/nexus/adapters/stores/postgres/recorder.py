@@ -115,12 +115,20 @@ class Recorder(ApplicationRecorder):
     ) -> Sequence[PlacedRecord]:
         return list(map(placed, self._select_log(start, limit, stop, topics, ">=" if inclusive_of_start else ">")))
 
-    def select_raw(self, after: int, limit: int, upto: int | None) -> list[tuple[Any, ...]]:
-        """The columns of events by position, as they are stored."""
-        return self._select_log(after, limit, upto, (), ">")
+    def select_raw(
+        self, after: int, limit: int, upto: int | None, columns: Sequence[str] = ()
+    ) -> list[tuple[Any, ...]]:
+        """The columns of events by position, as they are stored; the position first."""
+        return self._select_log(after, limit, upto, (), ">", ", ".join(map(sql.identifier, columns)) or COLUMNS)
 
     def _select_log(
-        self, start: int | None, limit: int, stop: int | None, topics: Sequence[str], beyond: str
+        self,
+        start: int | None,
+        limit: int,
+        stop: int | None,
+        topics: Sequence[str],
+        beyond: str,
+        columns: str = COLUMNS,
     ) -> list[tuple[Any, ...]]:
         def select(link: Link) -> list[tuple[Any, ...]]:
             conditions, parameters = self._trusted(link)
@@ -134,7 +142,7 @@ class Recorder(ApplicationRecorder):
                 conditions.append("topic = ANY(%s::text[])")
                 parameters.append(statements.array(topics))
             where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
-            statement = f"SELECT {COLUMNS} FROM events{where} ORDER BY position LIMIT %s::bigint"
+            statement = f"SELECT {columns} FROM events{where} ORDER BY position LIMIT %s::bigint"
             return link.run(numbered(statement), [*parameters, limit], binary=True)
 
         found = self._database.ask(select)

@@ -224,24 +224,49 @@ def create(connection: Connection, tables: Sequence[Table]) -> None:
         raise _lacking(missing(connection, tables)) from None
 
 
-def replace(connection: Connection, tables: Sequence[Table]) -> None:
-    """Make these tables anew, empty, inside the caller's transaction."""
+def replace(connection: Connection, tables: Sequence[Table], *, bare: bool = False) -> None:
+    """Make these tables anew, empty, inside the caller's transaction. Bare ones need `index` and `close`."""
     _lock(connection)
     for table in tables:
         connection.execute(f"DROP TABLE IF EXISTS {sql.identifier(table.name)}")
-    _make(connection, tables)
+    _make(connection, tables, bare=bare)
     _grant(connection)
 
 
-def _make(connection: Connection, tables: Sequence[Table]) -> None:
+def _make(connection: Connection, tables: Sequence[Table], *, bare: bool = False) -> None:
     for table in missing(connection, tables):
         # Room on each page lets a row be updated in its place, without touching the indexes.
         connection.execute(f"{sql.create_table(table, _TYPES)} WITH (fillfactor = 70)")
-        for index in sql.create_indexes(table, uuid.uuid4().hex[:12]):
-            connection.execute(index)
         name = sql.identifier(table.name)
-        connection.execute(f"ALTER TABLE {name} ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY")
+        connection.execute(f"ALTER TABLE {name} ENABLE ROW LEVEL SECURITY")
         connection.execute(f"CREATE POLICY tenancy ON {name} USING ({_visible(table)})")
+        if not bare:
+            _index(connection, table)
+            close(connection, table.name)
+
+
+def index(connection: Connection, tables: Sequence[Table]) -> None:
+    """Give filled tables their indexes, where they have none but the key's."""
+    with connection.transaction():
+        _lock(connection)
+        bare = connection.execute(
+            "SELECT relname FROM pg_class WHERE relname = ANY(%s) AND relnamespace = current_schema()::regnamespace"
+            " AND NOT EXISTS (SELECT FROM pg_index WHERE indrelid = pg_class.oid AND NOT indisprimary)",
+            ([table.name for table in tables],),
+        ).fetchall()
+        for table in tables:
+            if (table.name,) in bare:
+                _index(connection, table)
+
+
+def _index(connection: Connection, table: Table) -> None:
+    for statement in sql.create_indexes(table, uuid.uuid4().hex[:12]):
+        connection.execute(statement)
+
+
+def close(connection: Connection, table: str) -> None:
+    """Let the tenants' policy hold for the table's owner, too, who fills a bare one unchecked."""
+    connection.execute(f"ALTER TABLE {sql.identifier(table)} FORCE ROW LEVEL SECURITY")
 
 
 def _visible(table: Table) -> str:

@@ -104,19 +104,20 @@ def numbered(statement: str) -> str:
     return re.sub("%s", lambda _: f"${next(numbers)}", statement)
 
 
-_TOKEN: Final = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|::|:([a-z_][a-z0-9_]*)|%", re.IGNORECASE)
+_TOKEN: Final = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|::|:([a-z_][a-z0-9_]*)", re.IGNORECASE)
 
 
 @lru_cache(maxsize=512)
-def portable(statement: str) -> str:
-    """`:name` as `%(name)s`, outside of quotes; a literal `%` as psycopg wants it."""
-    return _TOKEN.sub(_translated, statement)
+def portable(statement: str) -> tuple[str, tuple[str, ...]]:
+    """`:name` as `$1`, `$2`, …, outside of quotes, and the names in that order."""
+    numbers: dict[str, int] = {}
 
+    def mark(found: re.Match[str]) -> str:
+        if found[1] is None:
+            return found[0]
+        return f"${numbers.setdefault(found[1], len(numbers) + 1)}"
 
-def _translated(found: re.Match[str]) -> str:
-    if found[1] is not None:
-        return f"%({found[1]})s"
-    return found[0].replace("%", "%%")
+    return _TOKEN.sub(mark, statement), tuple(numbers)
 
 
 def array(values: Sequence[Any]) -> str:

@@ -74,9 +74,7 @@ class PostgresStore:
         return self._database.clock.now(self._ask_the_time)
 
     def _ask_the_time(self) -> datetime:
-        ((moment,),) = self._database.ask(
-            lambda link: link.execute("SELECT clock_timestamp()", prepare=True).fetchall()
-        )
+        ((moment,),) = self._database.ask(lambda link: link.run("SELECT clock_timestamp()"))
         return cast(datetime, moment)
 
     # --- appending -----------------------------------------------------------------------------------------------
@@ -164,9 +162,11 @@ class PostgresStore:
             self._recorder.select_notifications(after, limit, upto, topics, inclusive_of_start=False)
         )
 
-    def raw(self, after: int, limit: int = 1000, *, upto: int | None = None) -> list[tuple[Any, ...]]:
+    def raw(
+        self, after: int, limit: int = 1000, *, upto: int | None = None, columns: Sequence[str] = ()
+    ) -> list[tuple[Any, ...]]:
         self._trust_own_in(after, upto)
-        return self._recorder.select_raw(after, limit, upto)
+        return self._recorder.select_raw(after, limit, upto, columns)
 
     def head(self) -> int:
         return self._trust_own() or self._head()

@@ -12,6 +12,7 @@ from uuid import UUID
 from eventsourcing.persistence import IntegrityError, StoredEvent
 from eventsourcing.sqlite import SQLiteApplicationRecorder, SQLiteCursor, SQLiteDatastore
 
+from nexus.adapters.stores import sql
 from nexus.adapters.stores.recording import EnvelopeRecord, PlacedRecord, placed
 from nexus.adapters.stores.sqlite.database import Database
 from nexus.adapters.stores.sqlite.faults import unavailable
@@ -150,9 +151,12 @@ class Recorder(SQLiteApplicationRecorder):
             [*parameters, limit],
         )
 
-    def select_raw(self, after: int, limit: int, upto: int | None) -> list[tuple[Any, ...]]:
+    def select_raw(
+        self, after: int, limit: int, upto: int | None, columns: Sequence[str] = ()
+    ) -> list[tuple[Any, ...]]:
         """Rows by position as they are: after < position <= upto."""
-        statement = f"SELECT {_COLUMNS} FROM events WHERE position > ? AND position <= ? ORDER BY position LIMIT ?"
+        names = ", ".join(map(sql.identifier, columns)) or _COLUMNS
+        statement = f"SELECT {names} FROM events WHERE position > ? AND position <= ? ORDER BY position LIMIT ?"
         with cast(Datastore, self.datastore).database.reading() as connection:
             cursor = connection.execute(statement, (after, upto if upto is not None else _LARGEST, limit))
             return cursor.fetchall()

@@ -93,12 +93,27 @@ def missing(connection: sqlite3.Connection, tables: Sequence[Table]) -> list[Tab
     return [table for table in tables if table.name not in there]
 
 
-def create(connection: sqlite3.Connection, tables: Sequence[Table]) -> None:
-    """Make these tables where they are missing, inside the caller's write transaction."""
+def create(connection: sqlite3.Connection, tables: Sequence[Table], *, bare: bool = False) -> None:
+    """Make these tables where they are missing, inside the caller's write transaction; bare ones without indexes."""
     for table in missing(connection, tables):
         connection.execute(sql.create_table(table))
-        for index in sql.create_indexes(table, os.urandom(6).hex()):
-            connection.execute(index)
+        if not bare:
+            _index(connection, table)
+
+
+def index(connection: sqlite3.Connection, tables: Sequence[Table]) -> None:
+    """Give filled tables their indexes, where they have none but the key's. Passes over those that are not there."""
+    made = "SELECT tbl_name FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL"
+    indexed = {name for (name,) in connection.execute(made)}
+    gone = missing(connection, tables)
+    for table in tables:
+        if table.name not in indexed and table not in gone:
+            _index(connection, table)
+
+
+def _index(connection: sqlite3.Connection, table: Table) -> None:
+    for statement in sql.create_indexes(table, os.urandom(6).hex()):
+        connection.execute(statement)
 
 
 def _statements(script: str) -> Iterator[str]:

@@ -109,8 +109,10 @@ class SQLiteStore:
         records = self._recorder.select_notifications(after, limit, upto, topics, inclusive_of_start=False)
         return self._mapper.to_page(records)
 
-    def raw(self, after: int, limit: int = 1000, *, upto: int | None = None) -> list[tuple[Any, ...]]:
-        return self._recorder.select_raw(after, limit, upto)
+    def raw(
+        self, after: int, limit: int = 1000, *, upto: int | None = None, columns: Sequence[str] = ()
+    ) -> list[tuple[Any, ...]]:
+        return self._recorder.select_raw(after, limit, upto, columns)
 
     def head(self) -> int:
         return self._recorder.max_notification_id() or 0

@@ -47,7 +47,13 @@ class SQLiteViews:
             return _position(connection, projection)
 
     def advance(
-        self, projection: str, expected: int | None, position: int, rows: Sequence[RowWrite | RowsWrite]
+        self,
+        projection: str,
+        expected: int | None,
+        position: int,
+        rows: Sequence[RowWrite | RowsWrite],
+        *,
+        durable: bool = True,
     ) -> bool:
         with self._database.writing() as connection:
             if not _move(connection, projection, expected, position):
@@ -55,13 +61,17 @@ class SQLiteViews:
             write_rows(connection, rows)
         return True
 
-    def begin(self, tables: Sequence[Table], projection: str) -> None:
+    def begin(self, tables: Sequence[Table], projection: str, *, bare: bool = False) -> None:
         with self._database.writing() as connection:
             for table in tables:
                 connection.execute(f"DROP TABLE IF EXISTS {sql.identifier(table.name)}")
-            schema.create(connection, tables)
+            schema.create(connection, tables, bare=bare)
             _forget(connection, [projection])
             _move(connection, projection, None, 0)
+
+    def complete(self, tables: Sequence[Table]) -> None:
+        with self._database.writing() as connection:
+            schema.index(connection, tables)
 
     def swap(
         self,
@@ -71,7 +81,7 @@ class SQLiteViews:
         expected: int,
         projection: str,
         forget: Sequence[str],
-        finish: Callable[[int], tuple[int, Sequence[RowWrite]]],
+        finish: Callable[[int], tuple[int, Sequence[RowWrite | RowsWrite]]],
     ) -> int | None:
         with self._database.writing() as connection:
             # From here on nobody else can write, and readers see all that was committed: `finish` sees the very end.
