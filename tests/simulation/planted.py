@@ -149,10 +149,10 @@ def a_cached_state_is_not_brought_up_to_date() -> Iterator[None]:
 def a_conflict_repeats_the_insert_instead_of_the_decision() -> Iterator[None]:
     right = Streams._append
 
-    def insist(self: Streams, state: Sandbox, events: Any, cause: Any, now: datetime) -> Recorded:
+    def insist(self: Streams, state: Sandbox, events: Any, cause: Any, now: datetime, *rows: Any) -> Recorded:
         while True:
             try:
-                return right(self, state, events, cause, now)
+                return right(self, state, events, cause, now, *rows)
             except StreamConflict:
                 state = self.get(state.sandbox_id)
 
@@ -176,11 +176,13 @@ def a_run_with_an_unknown_outcome_is_tried_again() -> Iterator[None]:
 
 @fault
 def the_resource_is_made_before_the_intent() -> Iterator[None]:
-    def begin(self: Streams, sandbox_id: str, events: Any, beside: Any, cause: Any, now: datetime) -> Recorded:
+    def begin(
+        self: Streams, sandbox_id: str, events: Any, beside: Any, cause: Any, now: datetime, *rows: Any
+    ) -> Recorded:
         state = aggregate.created(events[0], now)
         effects = _effects[0]
         effects.provider(state).ensure(effects.spec(state, 1, now))
-        return right_begin(self, sandbox_id, events, beside, cause, now)
+        return right_begin(self, sandbox_id, events, beside, cause, now, *rows)
 
     right_begin = Streams.begin
     with _remember_effects() as _effects, patch.object(Streams, "begin", begin):
@@ -260,7 +262,7 @@ def a_refusal_is_told_after_recording() -> Iterator[None]:
 # --- recovery -------------------------------------------------------------------------------------------------------
 @fault
 def nobody_takes_over() -> Iterator[None]:
-    with patch.object(Recovery, "_take_over", lambda self, state, cause, **more: state):
+    with patch.object(Recovery, "_take_over", lambda self, state, **_more: state):
         yield
 
 
