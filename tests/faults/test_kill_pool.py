@@ -36,7 +36,8 @@ def prepare(engine: Engine, command: str) -> None:
     """An empty pool, or one that has what the command needs."""
     engine.pool.drain(ADMIN)
     if command != "fill":
-        engine.pool.tend()
+        report = engine.pool.tend()
+        assert [member.status for member in engine.pool.status(ADMIN).members] == [MemberState.READY], report.problems
 
 
 def kill_and_heal(folder: Path, kind: str, command: str, die_at: str) -> None:

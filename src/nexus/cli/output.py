@@ -81,10 +81,11 @@ class Output:
             return
 
         def told(more: str) -> None:
-            sys.stderr.write(f"\r\x1b[K{visible(text)} … {visible(more)}".rstrip())
+            sys.stderr.write(f"\r\x1b[K{visible(text)} … {visible(more)}")
             sys.stderr.flush()
 
-        told("")
+        sys.stderr.write(f"{visible(text)} …")
+        sys.stderr.flush()
         try:
             yield told
         finally:
