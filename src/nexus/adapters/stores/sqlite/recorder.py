@@ -28,10 +28,12 @@ _FACTS: Final = "topic, schema_version, state, occurred_at, originator_version"
 _INSERT: Final = (
     "INSERT INTO events (event_id, originator_id, originator_version, topic, schema_version, state, occurred_at,"
     " recorded_at, actor, tenant_id, agent_id, command, correlation_id, causation_id, origin)"
-    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    # Where the clock was set back, the order of times stays that of the positions.
+    " VALUES (?, ?, ?, ?, ?, ?, ?,"
+    " max(?, ifnull((SELECT recorded_at FROM events ORDER BY position DESC LIMIT 1), '')), ?, ?, ?, ?, ?, ?, ?)"
+    " RETURNING position, recorded_at"
 )
 _LARGEST: Final = (1 << 63) - 1
-_LAST_RECORDED: Final = "SELECT recorded_at FROM events ORDER BY position DESC LIMIT 1"
 _SNAPSHOT: Final = (
     "INSERT INTO snapshots VALUES (?, ?, ?, ?) ON CONFLICT (originator_id) DO UPDATE"
     " SET originator_version = excluded.originator_version, schema_version = excluded.schema_version,"
@@ -182,25 +184,21 @@ def _insert(
     *,
     rows: Sequence[RowWrite] = (),
     snapshots: Sequence[Snapshot] = (),
-    receipt: list[datetime] | None = None,
+    receipt: list[str] | None = None,
 ) -> Sequence[int]:
-    """Returns the positions; `receipt` is given the time of recording."""
-    now = datetime.now(UTC)
-    recorded_at = to_text(now)
-    last = connection.execute(_LAST_RECORDED).fetchone()
-    if last is not None and last[0] > recorded_at:
-        recorded_at = last[0]  # the clock was set back: the order of times stays that of the positions
-        now = datetime.fromisoformat(recorded_at)
-    positions = [
-        cast(int, connection.execute(_INSERT, _parameters(cast(EnvelopeRecord, event), recorded_at)).lastrowid)
-        for event in events
-    ]
+    """Returns the positions; `receipt` is given the time of recording of each event."""
+    now = to_text(datetime.now(UTC))
+    positions = []
+    for event in events:
+        parameters = _parameters(cast(EnvelopeRecord, event), now)
+        ((position, recorded_at),) = connection.execute(_INSERT, parameters).fetchall()
+        positions.append(position)
+        if receipt is not None:
+            receipt.append(recorded_at)
     for kept in snapshots:
         connection.execute(_SNAPSHOT, (kept.originator_id, kept.originator_version, kept.schema_version, kept.state))
     if rows:
         write_rows(connection, rows)
-    if receipt is not None:
-        receipt.append(now)
     return positions
 
 

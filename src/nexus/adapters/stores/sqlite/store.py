@@ -69,15 +69,16 @@ class SQLiteStore:
         rows: Sequence[RowWrite] = (),
         snapshots: Sequence[Snapshot] = (),
     ) -> list[Envelope]:
-        receipt: list[datetime] = []
+        records = list(map(self._mapper.to_stored_event, envelopes))
+        receipt: list[str] = []
         try:
-            recordings = self._events.put(envelopes, rows=rows, snapshots=snapshots, receipt=receipt)
+            positions = self._recorder.insert_events(records, rows=rows, snapshots=snapshots, receipt=receipt)
         except persistence.IntegrityError as error:
             return self._appended_before(envelopes, error)
         self._database.announce()
         return [
-            placed_at(envelope, recording.notification.id, receipt[0])
-            for envelope, recording in zip(envelopes, recordings, strict=True)
+            placed_at(envelope, position, datetime.fromisoformat(moment))
+            for envelope, position, moment in zip(envelopes, positions, receipt, strict=True)
         ]
 
     def _appended_before(self, envelopes: Sequence[Envelope], error: persistence.IntegrityError) -> list[Envelope]:
