@@ -109,7 +109,9 @@ def verify(session: Session, files: tuple[str, ...], keys: tuple[str, ...], offl
         public_key(text_key)
     with session.output.progress("Verifying") as told:
         evidence = DumpEvidence(Path(offline)) if offline is not None else LogEvidence(session.reading)
-        verdict = verified(evidence, checkpoints, keys, told=lambda events: told(f"{events:,} events"))
+        verdict = verified(
+            evidence, checkpoints, keys, told=lambda so_far, all_: told(f"{so_far:,} of {all_:,} events")
+        )
     _tell(session, verdict)
     return 0 if verdict.intact else 7
 
@@ -145,10 +147,7 @@ def _tell(session: Session, verdict: Verdict) -> None:
         output.line(f"and {verdict.more} more")
     if verdict.renumbered:
         output.line(f"{verdict.renumbered} event(s) have other positions because of it")
-    output.line(
-        f"{'Intact' if verdict.intact else 'NOT intact'}: {verdict.events} events, sealed up to position "
-        f"{verdict.sealed_upto}, {verdict.unsealed} not sealed yet, {verdict.checkpoints} checkpoint(s)."
-    )
+    output.line(verdict.summary)
     for told in verdict.checked:
         output.line(f"  {told}")
     for what in CANNOT_BE_DETECTED:

@@ -249,12 +249,14 @@ def test_a_log_that_grows_while_it_is_verified_is_intact(world: World, monkeypat
 
 
 def test_it_says_what_was_checked(world: World, key: SigningKey) -> None:
-    assert verified(world.folder).checked[0] == "No event is sealed: nothing was checked."
+    before = verified(world.folder)
+    assert before.summary == f"Nothing checked: {before.events} events, none of them sealed."
+    assert before.checked[0].startswith("No event is sealed: nothing was checked.")
     signed = checkpoint(world, key)
     world.engine.create(ANN, "later")
     told = " ".join(verified(world.folder, [signed]).checked)
     assert f"{signed.count} events, up to position {signed.position}, each against its seal" in told
-    assert "1 stored heads" in told
+    assert "its head after each of 1 page(s)" in told
     assert "give --key to know whose it is" in told
     assert "Not checked: 3 events" in told
     assert "the signature against the given keys" in " ".join(verified(world.folder, [signed], [key.public]).checked)
@@ -311,9 +313,11 @@ def test_a_dump_verifies_like_the_store(world: World, key: SigningKey, tmp_path:
     event = next(number for number, line in enumerate(lines) if line.startswith('["event"'))
     dump.write_text("\n".join(lines[:event] + lines[event + 1 :]) + "\n")
     assert [finding.kind for finding in verify(DumpEvidence(dump), [signed]).findings] == ["removed"]
-    dump.write_text("[]")
-    with pytest.raises(InvalidInput):
+    dump.write_text("\n".join([*lines[:4], "[]"]))
+    with pytest.raises(InvalidInput, match="not an audit dump: line 5 is none of it"):
         DumpEvidence(dump)
+    with pytest.raises(InvalidInput, match="cannot be read: No such file"):
+        DumpEvidence(tmp_path / "none")
 
 
 def listed(event: Sequence[Any]) -> list[Any]:

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from nexus.domain import sealing
-from nexus.domain.sealing import Written
+from nexus.domain.values import Principal
 from nexus.engine.audit import verifier
 from nexus.engine.audit.canonical import RAW_COLUMNS, canonical
 from nexus.engine.audit.checkpoints import SigningKey
@@ -173,17 +173,24 @@ def test_missing_is_not_empty(world: World, tampering: Session, key: SigningKey)
         assert rows
 
 
-def test_a_form_that_is_not_escaped_may_not_be_taken_for_another() -> None:
-    """Why a backslash matters, and nothing else does: the two events differ, and what is written of them does not."""
-    sealed = canonical(_event(actor='user:an"n'))
-    touched = f'["{sealing.FORMAT}","e","s","t","2","2","user:an\\"n","d","c","c","o","","",1,1,3]'
-    assert touched == sealed
-    assert "\\" in touched
-    assert not Written([b"1"], [b"e"], [touched.encode()], [b""], exact=False).exact
+def test_the_written_form_of_an_escape_is_an_edit(world: World, tampering: Session) -> None:
+    """What JSON makes of an actor with a quote is not the same actor, though both are written the same, unescaped."""
+    world.engine.create(Principal(user_id='an"n'), "box")
+    Sealer(world.store).catch_up()
+    tampering.begin()
+    tampering.run("UPDATE events SET actor = ? WHERE actor = ?", ('user:an\\"n', 'user:an"n'))
+    verdict = verify(LogEvidence(SeenFromWithin(tampering, world.store.installation)))
+    tampering.rollback()
+    assert {finding.kind for finding in verdict.findings} == {"edited"}
+    assert len(verdict.findings) == verdict.events
 
 
-def _event(**columns: Any) -> list[Any]:
-    texts = dict(zip(sealing.TEXTS, ["e", "s", "t", "2", "2", "a", "d", "c", "c", "o"], strict=True))
-    row = {"position": 1, **texts, "agent_id": None, "causation_id": None, "state": b""}
-    row |= {"originator_version": 1, "schema_version": 1, **columns}
-    return [row[name] for name in RAW_COLUMNS]
+def test_it_says_how_far_it_is(world: World, tampering: Session, key: SigningKey) -> None:
+    sealed_story(world, key)
+    heard: list[tuple[int, int]] = []
+    tampering.begin()
+    events = verify(
+        LogEvidence(SeenFromWithin(tampering, world.store.installation)), told=lambda *some: heard.append(some)
+    ).events
+    tampering.rollback()
+    assert heard[-1] == (events, events)

@@ -141,14 +141,19 @@ class DumpEvidence:
         self._events: list[RawEvent] = []
         self._pages: list[SealedPage] = []
         self.installation = ""
+        self._line = 1
         try:
             with path.open(encoding="utf-8") as file:
                 self._read(file)
             for rows in (self._events, self._pages):
                 rows.sort(key=itemgetter(0))
-        except (OSError, ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
+        except OSError as error:
             raise InvalidInput(
-                f"{shown(str(path))} is not an audit dump: {type(error).__name__}",
+                f"The dump {shown(str(path))} cannot be read: {error.strerror}", field="offline"
+            ) from None
+        except (ValueError, KeyError, TypeError, IndexError, RecursionError):
+            raise InvalidInput(
+                f"{shown(str(path))} is not an audit dump: line {self._line} is none of it",
                 hint="`nexus audit dump` writes one.",
                 field="offline",
             ) from None
@@ -157,6 +162,7 @@ class DumpEvidence:
         if json.loads(file.readline())["format"] != FORMAT:
             raise ValueError("another format")
         for line in file:
+            self._line += 1
             kind, *values = json.loads(line)
             if kind == "event":
                 _check(values, len(RAW_COLUMNS))

@@ -6,14 +6,15 @@ compared page by page.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
 
 from nexus.domain.sealing import Written
 from nexus.engine.audit.canonical import GENESIS, chained, leaf, leaves
 from nexus.engine.audit.evidence import FIRST, Bounds, Evidence, Head, SealedPage, divide
 
-Told = Callable[[int], None]
-"""Is told how many events were checked by now."""
+Told = Callable[[int, int], None]
+"""Is told how many events were checked by now, and of how many."""
 Passed = dict[int, tuple[str, int]]
 """By position: the chain's head there in hexadecimal, and how many events are sealed up to there."""
 
@@ -24,40 +25,58 @@ def quick(evidence: Evidence, heads: Sequence[Head], stops: Sequence[int], told:
     Heads and stops are in the order of positions; the heads' counts are numbers. Raises `StoreError` for a store that
     cannot be read.
     """
-    walk = _Walk(evidence, stops, told)
+    walk = _Walk(evidence, stops)
     try:
         for bounds in divide(heads):
-            if not walk.stretch(bounds):
-                return None
+            walk.stretch(bounds)
+            told(walk.count, heads[-1][2])
+    except _Differs:
+        return None
     except (TypeError, ValueError):
         return None  # a column holds what no event and no seal has
     return walk.passed
 
 
+class _Differs(Exception):
+    """Something is not as it was sealed."""
+
+
 class _Walk:
-    def __init__(self, evidence: Evidence, stops: Sequence[int], told: Told) -> None:
+    def __init__(self, evidence: Evidence, stops: Sequence[int]) -> None:
         self._evidence = evidence
         self._stops = stops
-        self._told = told
         self._head = GENESIS
-        self._count = 0
+        self.count = 0
         self.passed: Passed = {}
 
-    def stretch(self, bounds: Bounds) -> bool:
-        """Whether the events in there are those of its pages of seals, each and in this order."""
-        pages = list(self._evidence.pages(*bounds))
-        found = _Found(self._evidence, bounds)
-        start = 0
-        for page in pages:
-            end = start + page.total - self._count
-            if not start < end <= len(found.leaves) or not found.are_sealed(page, start, end):
-                return False
-            self._chain(page, found.positions[start:end], found.leaves[start:end])
+    def stretch(self, bounds: Bounds) -> None:
+        """Raises `_Differs` unless the events in there are those of its pages of seals, each and in this order."""
+        pages, found = deque(self._evidence.pages(*bounds)), _Found()
+        for some in self._evidence.written(*bounds):
+            found.add(some)
+            if not found.unclear:
+                self._compare(pages, found)
+        found.clear_up(self._evidence)
+        self._compare(pages, found)
+        if pages or found.leaves:
+            raise _Differs
+
+    def _compare(self, pages: deque[SealedPage], found: _Found) -> None:
+        """The pages whose events have all been found."""
+        while pages and (count := pages[0].total - self.count) <= len(found.leaves):
+            if count < 1:
+                raise _Differs
+            page, (positions, event_ids, hashes) = pages.popleft(), found.take(count)
+            if (
+                positions[-1] != b"%d" % page.position
+                or b"".join(hashes).hex() != page.leaves
+                or f"[{b','.join(positions).decode()}]" != page.positions
+                or _as_json(event_ids) != page.event_ids
+            ):
+                raise _Differs
+            self._chain(page, positions, hashes)
             if self._head.hex() != page.chain:
-                return False
-            start = end
-        self._told(self._count)
-        return start == len(found.leaves)
+                raise _Differs
 
     def _chain(self, page: SealedPage, positions: Sequence[bytes], hashes: Sequence[bytes]) -> None:
         done = 0
@@ -66,48 +85,46 @@ class _Walk:
             if int(positions[0]) <= stop < page.position and b"%d" % stop in positions:
                 end = positions.index(b"%d" % stop) + 1
                 self._head = chained(self._head, positions[done:end], hashes[done:end])
-                self.passed[stop] = self._head.hex(), self._count + end
+                self.passed[stop] = self._head.hex(), self.count + end
                 done = end
         self._head = chained(self._head, positions[done:], hashes[done:])
-        self._count += len(positions)
-        self.passed[page.position] = self._head.hex(), self._count
+        self.count += len(positions)
+        self.passed[page.position] = self._head.hex(), self.count
 
 
 class _Found:
-    """Positions, ids and hashes of the events in a stretch of the log."""
+    """Positions, ids and hashes of events, in order, until they are taken."""
 
-    def __init__(self, evidence: Evidence, bounds: Bounds) -> None:
+    def __init__(self) -> None:
         self.positions: list[bytes] = []
         self.event_ids: list[bytes] = []
         self.leaves: list[bytes] = []
-        unclear: list[tuple[int, int]] = []
-        for some in evidence.written(*bounds):
-            if not _is_clear(some):
-                unclear.append((len(self.leaves), len(some.forms)))
-            self.positions += some.positions
-            self.event_ids += some.event_ids
-            self.leaves += leaves(some.forms, some.payloads)
-        for start, count in unclear:
-            after, upto = int(self.positions[start]) - 1, int(self.positions[start + count - 1])
-            again = [leaf(event) for event in evidence.events(max(after, FIRST), upto)]
-            self.leaves[start : start + count] = again
+        self.unclear: list[slice] = []
+        """Those whose hash may be another event's, see `Written.exact`. From the first on, none can be taken."""
 
-    def are_sealed(self, page: SealedPage, start: int, end: int) -> bool:
-        """Whether the events from `start` to `end` are the page's."""
-        return (
-            self.positions[end - 1] == b"%d" % page.position
-            and b"".join(self.leaves[start:end]).hex() == page.leaves
-            and f"[{b','.join(self.positions[start:end]).decode()}]" == page.positions
-            and self._ids(start, end) == page.event_ids
-        )
+    def add(self, some: Written) -> None:
+        if not some.exact and b"\\" in b"".join(some.forms):
+            self.unclear.append(slice(len(self.leaves), len(self.leaves) + len(some.forms)))
+        self.positions += some.positions
+        self.event_ids += some.event_ids
+        self.leaves += leaves(some.forms, some.payloads)
 
-    def _ids(self, start: int, end: int) -> str:
-        """As JSON, of ids in which nothing has to be escaped; of others it is none, and so no page's."""
-        ids = self.event_ids[start:end]
-        text = b'","'.join(ids).decode()
-        return f'["{text}"]' if "\\" not in text and text.count('"') == 2 * len(ids) - 2 else ""
+    def clear_up(self, evidence: Evidence) -> None:
+        """Hash the unclear ones by their columns, once the store may be asked for them."""
+        for those in self.unclear:
+            positions = self.positions[those]
+            events = evidence.events(max(int(positions[0]) - 1, FIRST), int(positions[-1]))
+            self.leaves[those] = map(leaf, events)
+        self.unclear = []
+
+    def take(self, count: int) -> tuple[list[bytes], list[bytes], list[bytes]]:
+        """The first ones; they are not here any more."""
+        taken = self.positions[:count], self.event_ids[:count], self.leaves[:count]
+        del self.positions[:count], self.event_ids[:count], self.leaves[:count]
+        return taken
 
 
-def _is_clear(some: Written) -> bool:
-    """Whether each form that equals a sealed one is its event's own: see `Written.exact`."""
-    return some.exact or b"\\" not in b"".join(some.forms)
+def _as_json(event_ids: Sequence[bytes]) -> str:
+    """Of ids in which nothing has to be escaped; of others it is no JSON, and so no page's."""
+    text = b'","'.join(event_ids).decode()
+    return f'["{text}"]' if "\\" not in text and text.count('"') == 2 * len(event_ids) - 2 else ""

@@ -59,15 +59,26 @@ class Verdict:
             self.more += 1
 
     @property
+    def summary(self) -> str:
+        """In one line."""
+        if self.intact and self.seals == 0:
+            return f"Nothing checked: {self.events} events, none of them sealed."
+        return (
+            f"{'Intact' if self.intact else 'NOT intact'}: {self.events} events, sealed up to position "
+            f"{self.sealed_upto}, {self.unsealed} not sealed yet, {self.checkpoints} checkpoint(s)."
+        )
+
+    @property
     def checked(self) -> list[str]:
         """In sentences, what the findings, or that there are none, rest on."""
         if self.seals == 0:
-            told = ["No event is sealed: nothing was checked."]
+            told = ["No event is sealed: nothing was checked. A worker seals, or `nexus audit seal`."]
         else:
             told = [
                 f"{self.events - self.unsealed} events, up to position {self.sealed_upto}, each against its seal, "
                 f"all columns and the payload.",
-                f"The chain of {self.seals} seals, recomputed from the first, against {self.heads} stored heads.",
+                f"The chain of {self.seals} seals, recomputed from the first, against its head after each of "
+                f"{self.heads} page(s).",
             ]
         if self.checkpoints == 0:
             told.append("No checkpoint was given: whoever can rewrite log and seals together would not be found.")

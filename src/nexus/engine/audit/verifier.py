@@ -31,12 +31,13 @@ def verify(
 ) -> Verdict:
     """Verify everything. `trusted` are public keys; without any, a checkpoint's own key is believed.
 
-    `told` hears now and then how many events were checked.
+    `told` hears now and then how many events were checked, and of how many; from the beginning again where something
+    is wrong, and each event is looked at by itself.
     """
     verdict = Verdict(installation=evidence.installation, trusted_keys=len(trusted))
     genuine = [one for one in checkpoints if _is_genuine(verdict, one, trusted)]
     heads = sorted(evidence.heads(), key=itemgetter(0))
-    told = told or (lambda _: None)
+    told = told or (lambda *_: None)
     chain = _intact(evidence, verdict, heads, genuine, told)
     if chain is None:
         chain = _thorough(evidence, verdict, heads, genuine, told)
@@ -71,6 +72,7 @@ def _thorough(
     """One walk over events and seals side by side, by position; the chain is recomputed from the seals."""
     strays = Strays()
     chain, count = GENESIS, 0
+    all_ = evidence.count()
     stops = {*(head[0] for head in heads), *(checkpoint.position for checkpoint in checkpoints)}
     passed: Passed = {}
     events = evidence.events(lenient=True)
@@ -90,7 +92,7 @@ def _thorough(
         if event is not None and event[0] == place:
             verdict.events += 1
             if verdict.events % _SOME == 0:
-                told(verdict.events)
+                told(verdict.events, all_)
             if sealed is None and any(after < place <= upto for after, upto in unreadable[-1:]):
                 verdict.unsealed += 1
             else:

@@ -56,9 +56,9 @@ def written(connection: psycopg.Connection[Any], after: int, upto: int) -> Itera
     try:
         with connection.pipeline():
             connection.execute(f"DECLARE written NO SCROLL CURSOR FOR {_WRITTEN}", (after, upto), prepare=False)
-            asked = deque(_ask(connection) for _ in range(_AHEAD))
-            while page := asked.popleft().fetchall():
-                asked.append(_ask(connection))
+            asked = deque(_ask(_cursor(connection)) for _ in range(_AHEAD))
+            while page := (cursor := asked.popleft()).fetchall():
+                asked.append(_ask(cursor))
                 positions, event_ids, forms, payloads = zip(*page, strict=True)
                 yield Written(positions, event_ids, forms, payloads, exact=False)
     finally:
@@ -66,9 +66,13 @@ def written(connection: psycopg.Connection[Any], after: int, upto: int) -> Itera
             connection.execute("CLOSE written")
 
 
-def _ask(connection: psycopg.Connection[Any]) -> psycopg.Cursor[Any]:
+def _cursor(connection: psycopg.Connection[Any]) -> psycopg.Cursor[Any]:
     cursor = connection.cursor(binary=True)
     cursor.adapters.register_loader("text", ByteaBinaryLoader)
+    return cursor
+
+
+def _ask(cursor: psycopg.Cursor[Any]) -> psycopg.Cursor[Any]:
     return cursor.execute(f"FETCH {_FEW} FROM written", prepare=False)
 
 
