@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,9 @@ from nexus.domain.pool import PoolPlan
 from nexus.domain.values import MemberState
 from nexus.domain.warm_pool import WarmPool
 from nexus.engine.service import Engine
-from tests.faults.kill_rounds import ADMIN, clean_up, victim
+from tests.faults.kill_rounds import ADMIN, Victim, clean_up, forked, started, victim
+from tests.integration.sqlite.processes import may_fork
+from tests.support import postgres
 from tests.support.dockerd import Engine as DockerEngine
 from tests.support.dockerd_fixtures import docker_engine, docker_image
 from tests.support.victim import OWNER, make_engine
@@ -40,11 +44,20 @@ def prepare(engine: Engine, command: str) -> None:
         assert [member.status for member in engine.pool.status(ADMIN).members] == [MemberState.READY], report.problems
 
 
-def kill_and_heal(folder: Path, kind: str, command: str, die_at: str) -> None:
-    with make_engine(folder, kind) as engine:
+@pytest.fixture(params=["sqlite", "postgres"])
+def url(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Empty for the embedded store."""
+    if request.param == "sqlite":
+        yield ""
+        return
+    with postgres.database(prepared=True) as database:
+        yield database.application
+
+
+def kill_and_heal(folder: Path, kind: str, url: str, command: str, die_at: str, carry: Victim) -> None:
+    with make_engine(folder, kind, url) as engine:
         prepare(engine, command)
-        died = victim(folder, kind, "", command, die_at)
-        assert died.returncode == -9, (died.returncode, died.stderr)
+        assert carry(folder, kind, url, command, die_at) == -signal.SIGKILL, f"{command} did not die at {die_at}"
         try:
             report = engine.reconcile(ADMIN)
             assert report.problems == []
@@ -74,40 +87,45 @@ def check(engine: Engine, kind: str) -> None:
         assert engine.run(OWNER, view.sandbox_id, language="bash", code="echo works").exit_code == 0
 
 
-def steps_of(folder: Path, kind: str, command: str) -> list[str]:
-    with make_engine(folder, kind) as engine:
+def steps_of(folder: Path, kind: str, url: str, command: str) -> list[str]:
+    with make_engine(folder, kind, url) as engine:
         prepare(engine, command)
-        done = victim(folder, kind, "", command)
+        done = victim(folder, kind, url, command)
         assert done.returncode == 0, done.stderr
         clean_up(engine)
     steps: list[str] = json.loads(done.stdout)
     return [step for step in steps if not step.split("#")[0].endswith(LIKE_ANOTHER)]
 
 
+@may_fork
 @pytest.mark.parametrize("command", COMMANDS)
-def test_kill_at_every_step(tmp_path: Path, command: str) -> None:
-    steps = steps_of(tmp_path, "fake", command)
+def test_kill_at_every_step(tmp_path: Path, url: str, command: str) -> None:
+    steps = steps_of(tmp_path, "fake", url, command)
     assert len(steps) >= 4, f"{command} has more boundaries than {steps}"
     for step in steps:
-        kill_and_heal(tmp_path, "fake", command, step)
+        kill_and_heal(tmp_path, "fake", url, command, step, forked)
 
 
 @pytest.mark.parametrize(
-    ("command", "step"),
+    ("url", "command", "step"),
     [
-        ("fill", "pool.intent#0"),
-        ("fill", "pool.effect#0"),
-        ("take", "create.intent#0"),
-        ("take", "docker.rename#0"),
-        ("take", "pool.adopted#0"),
-        ("drain", "pool.retired#0"),
-        ("drain", "pool.withdrawn#0"),
+        ("sqlite", "fill", "pool.intent#0"),
+        ("sqlite", "fill", "pool.effect#0"),
+        ("sqlite", "take", "create.intent#0"),
+        ("sqlite", "take", "docker.rename#0"),
+        ("sqlite", "take", "pool.adopted#0"),
+        ("sqlite", "drain", "pool.retired#0"),
+        ("sqlite", "drain", "pool.withdrawn#0"),
+        ("postgres", "fill", "pool.effect#0"),
+        ("postgres", "take", "docker.rename#0"),
+        ("postgres", "drain", "pool.retired#0"),
     ],
+    indirect=["url"],
 )
-def test_kill_between_the_log_and_the_engine(installation: Path, command: str, step: str) -> None:
-    kill_and_heal(installation, "docker", command, step)
+def test_kill_between_the_log_and_the_engine(installation: Path, url: str, command: str, step: str) -> None:
+    kill_and_heal(installation, "docker", url, command, step, started)
 
 
-def test_the_victims_pool_is_the_one_that_is_checked(tmp_path: Path) -> None:
-    with make_engine(tmp_path, "fake") as engine:
+def test_the_victims_pool_is_the_one_that_is_checked(tmp_path: Path, url: str) -> None:
+    with make_engine(tmp_path, "fake", url) as engine:
         assert engine.pool.plan == PoolPlan("fake", {"default": 1}, total=1)

@@ -1,4 +1,4 @@
-"""Eight processes create, run and stop at once in one data folder: nothing is lost or locked, and views are true."""
+"""Eight processes create, run and stop at once in one installation: nothing is lost or locked, and views are true."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from nexus import NexusFS
 from nexus.projections.catalog import ALL
 from nexus.projections.verify import verify
+from tests.support.postgres import TestDatabase
 
 PROCESSES, RUNS = 8, 3
 WORK = """
@@ -24,7 +27,9 @@ with NexusFS(data_dir=folder, sandbox_provider="local", user_id="ann", auto_clea
 """
 
 
-def test_eight_at_once(tmp_path: Path) -> None:
+def test_eight_at_once(tmp_path: Path, database: TestDatabase | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    if database is not None:
+        monkeypatch.setenv("NEXUS_DATABASE_URL", database.application)
     workers = [
         subprocess.Popen(
             [sys.executable, "-c", WORK, str(tmp_path), str(number)], stdout=subprocess.PIPE, stderr=subprocess.PIPE
@@ -40,7 +45,8 @@ def test_eight_at_once(tmp_path: Path) -> None:
             if worker.poll() is None:
                 worker.kill()
                 worker.communicate()
-    with NexusFS(data_dir=str(tmp_path), sandbox_provider="local", user_id="ann", auto_cleanup=False) as nx:
+    url = None if database is None else database.owner  # verifying makes tables
+    with NexusFS(data_dir=str(tmp_path), database_url=url, sandbox_provider="local", auto_cleanup=False) as nx:
         store = nx.engine.store
         topics = [envelope.topic for envelope in store.read(0, 10_000)]
         for topic, count in (

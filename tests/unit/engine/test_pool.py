@@ -15,7 +15,7 @@ from nexus.domain import pool
 from nexus.domain import pool_events as pe
 from nexus.domain.errors import NotAllowed
 from nexus.domain.pool import PoolPlan
-from nexus.domain.ports import Reading
+from nexus.domain.ports import EventStore, Reading
 from nexus.domain.provider import Limits as ResourceLimits
 from nexus.domain.provider import Ref
 from nexus.domain.values import MemberState, RetireReason
@@ -76,6 +76,12 @@ def world(tmp_path: Path) -> Iterator[PoolWorld]:
     yield world
     assert verify(world.store, named("pool")).is_equal
     world.close()
+
+
+@pytest.fixture
+def another() -> EventStore | None:
+    """The store of a second installation; None for an embedded one in its folder."""
+    return None
 
 
 @pytest.fixture
@@ -170,8 +176,8 @@ def test_a_failure_is_recorded_and_rests(world: PoolWorld) -> None:
     assert world.statuses() == {"ready": 2}
 
 
-def test_a_provider_without_a_pool_says_so(tmp_path: Path) -> None:
-    plain = World(tmp_path)
+def test_a_provider_without_a_pool_says_so(tmp_path: Path, another: EventStore | None) -> None:
+    plain = World(tmp_path / "other", store=another)
     report = plain.worker("keeper", pool=PLAN).pool.tend()
     assert report.problems == ["pool: Provider fake keeps no warm pool"]
     assert plain.store.head() == 0
@@ -318,10 +324,10 @@ def test_one_that_somebody_paused_is_of_no_use(world: PoolWorld) -> None:
 
 
 def test_what_no_member_explains_goes_after_a_grace(
-    world: PoolWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    world: PoolWorld, another: EventStore | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As after a restored backup of the log."""
-    other = PoolWorld(tmp_path / "other")
+    other = PoolWorld(tmp_path / "other", store=another)
     other.cloud = world.cloud
     monkeypatch.setattr(other.store, "installation", world.store.installation, raising=False)
     other.keeper().pool.tend()
@@ -350,8 +356,10 @@ def test_what_cannot_be_removed_now_is_removed_later(world: PoolWorld) -> None:
     assert (world.members(), world.resources()) == ([], set())
 
 
-def test_two_installations_do_not_touch_each_other(world: PoolWorld, tmp_path: Path) -> None:
-    other = PoolWorld(tmp_path / "other")
+def test_two_installations_do_not_touch_each_other(
+    world: PoolWorld, another: EventStore | None, tmp_path: Path
+) -> None:
+    other = PoolWorld(tmp_path / "other", store=another)
     other.cloud = world.cloud
     other.keeper().pool.tend()
     theirs = world.resources()

@@ -5,9 +5,11 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+import nexus.adapters.stores.sqlite.database as sqlite_database
 from nexus.adapters.stores.postgres import PostgresReading, PostgresStore
 from nexus.domain.ports import EventStore, Reading
 from nexus.projections.queries import SandboxQueries
@@ -17,6 +19,26 @@ from tests.support import postgres
 from tests.support.postgres import TestDatabase
 from tests.support.world import World
 from tests.unit.projections.fleet import Fleet
+
+
+@pytest.fixture(scope="module", autouse=True)
+def embedded_store() -> Iterator[pytest.MonkeyPatch]:
+    """Is opened by none of the tests here: it would run over that one twice, and say that it ran over Postgres."""
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise AssertionError("this test opens the embedded store: ask a fixture for the store, or leave it out here")
+
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(sqlite_database.Database, "__init__", refuse)
+        monkeypatch.setattr(sqlite_database.Database, "__del__", lambda _: None)
+        yield monkeypatch
+
+
+@pytest.fixture(autouse=True)
+def no_file_of_its_own(tmp_path: Path) -> Iterator[None]:
+    """The same of processes that a test starts."""
+    yield
+    assert not list(tmp_path.rglob("nexus.db"))
 
 
 @pytest.fixture

@@ -1,0 +1,3 @@
+"""Eight processes at once, over Postgres."""
+
+from tests.integration.local.test_eight_processes import *  # noqa: F403
