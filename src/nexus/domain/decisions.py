@@ -14,10 +14,8 @@ from nexus.domain import events as ev
 from nexus.domain.errors import Conflict, SandboxBusy
 from nexus.domain.lifecycle import target
 from nexus.domain.sandbox import OpenExecution, Pending, Sandbox
+from nexus.domain.validation import said
 from nexus.domain.values import Operation, SandboxState, StopReason
-
-MAX_SAID: Final = 2000
-"""Characters that an event keeps of a message from outside."""
 
 
 class Superseded(Conflict):
@@ -104,12 +102,6 @@ def _open_run(state: Sandbox, execution_id: str) -> OpenExecution:
     return run
 
 
-def _said(text: str) -> str:
-    """What a provider said, as text that every store takes: no outcome may be lost to a stray byte or to a flood."""
-    whole = text.encode(errors="backslashreplace").decode().replace("\0", "\\x00")
-    return whole if len(whole) <= MAX_SAID else whole[: MAX_SAID - 1] + "…"
-
-
 def _later(state: Sandbox, moment: datetime) -> datetime:
     """Time to live only ever grows."""
     return moment if state.expires_at is None else max(state.expires_at, moment)
@@ -158,7 +150,7 @@ def _finish_execution(c: cmd.FinishExecution, s: Sandbox, now: datetime) -> list
 def _lose_execution(c: cmd.LoseExecution, s: Sandbox, _now: datetime) -> list[ev.Event]:
     if c.execution_id not in s.executions:
         return []
-    return [ev.ExecutionLost(execution_id=c.execution_id, reason=_said(c.reason))]
+    return [ev.ExecutionLost(execution_id=c.execution_id, reason=said(c.reason))]
 
 
 # --- pause, resume, extend -----------------------------------------------------------------------------------------
@@ -181,7 +173,7 @@ def _record_paused(c: cmd.RecordPaused, s: Sandbox, now: datetime) -> list[ev.Ev
 
 def _record_pause_failed(c: cmd.RecordPauseFailed, s: Sandbox, _now: datetime) -> list[ev.Event]:
     _my_attempt(s, c, Operation.PAUSE)
-    return [ev.PauseFailed(attempt=c.attempt, error=c.error, message=_said(c.message))]
+    return [ev.PauseFailed(attempt=c.attempt, error=c.error, message=said(c.message))]
 
 
 def _request_resume(c: cmd.RequestResume, s: Sandbox, _now: datetime) -> list[ev.Event]:
@@ -204,14 +196,14 @@ def _record_resumed(c: cmd.RecordResumed, s: Sandbox, now: datetime) -> list[ev.
             generation=c.generation,
             incarnation=c.incarnation,
             expires_at=now + timedelta(seconds=remaining),
-            notes=tuple(map(_said, c.notes)),
+            notes=tuple(map(said, c.notes)),
         )
     ]
 
 
 def _record_resume_failed(c: cmd.RecordResumeFailed, s: Sandbox, _now: datetime) -> list[ev.Event]:
     _my_attempt(s, c, Operation.RESUME)
-    return [ev.ResumeFailed(attempt=c.attempt, error=c.error, message=_said(c.message))]
+    return [ev.ResumeFailed(attempt=c.attempt, error=c.error, message=said(c.message))]
 
 
 def _extend(c: cmd.ExtendSandbox, s: Sandbox, now: datetime) -> list[ev.Event]:
@@ -236,7 +228,7 @@ def _record_started(c: cmd.RecordStarted, s: Sandbox, now: datetime) -> list[ev.
             ref=dict(c.ref),
             incarnation=c.incarnation,
             expires_at=now + s.ttl,
-            notes=tuple(map(_said, c.notes)),
+            notes=tuple(map(said, c.notes)),
         )
     ]
 
@@ -244,7 +236,7 @@ def _record_started(c: cmd.RecordStarted, s: Sandbox, now: datetime) -> list[ev.
 def _record_failed(c: cmd.RecordFailed, s: Sandbox, _now: datetime) -> list[ev.Event]:
     _my_attempt(s, c, Operation.CREATE)
     target("fail", s.state, s.sandbox_id)
-    return [ev.SandboxFailed(attempt=c.attempt, reason=c.reason, error=c.error, message=_said(c.message))]
+    return [ev.SandboxFailed(attempt=c.attempt, reason=c.reason, error=c.error, message=said(c.message))]
 
 
 def _request_stop(c: cmd.RequestStop, s: Sandbox, _now: datetime) -> list[ev.Event]:
@@ -277,7 +269,7 @@ def _record_lost(c: cmd.RecordLost, s: Sandbox, _now: datetime) -> list[ev.Event
     if s.state is SandboxState.STOPPED:
         return []
     target("lose", s.state, s.sandbox_id)
-    return [*_runs_lost(s, "the sandbox was lost"), ev.SandboxLost(detail=_said(c.detail))]
+    return [*_runs_lost(s, "the sandbox was lost"), ev.SandboxLost(detail=said(c.detail))]
 
 
 # --- recovery ------------------------------------------------------------------------------------------------------
@@ -297,7 +289,7 @@ def _take_over(c: cmd.TakeOver, s: Sandbox, now: datetime) -> list[ev.Event]:
 
 
 def _observe_drift(c: cmd.ObserveDrift, _s: Sandbox, _now: datetime) -> list[ev.Event]:
-    return [ev.DriftObserved(kind=c.kind, detail=_said(c.detail), incarnation=c.incarnation)]
+    return [ev.DriftObserved(kind=c.kind, detail=said(c.detail), incarnation=c.incarnation)]
 
 
 def _erase_bodies(c: cmd.EraseBodies, _s: Sandbox, _now: datetime) -> list[ev.Event]:

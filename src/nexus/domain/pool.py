@@ -18,6 +18,7 @@ from nexus.domain import pool_events as pe
 from nexus.domain.errors import Conflict
 from nexus.domain.event import Event, Json
 from nexus.domain.events import Envelope, Fact
+from nexus.domain.validation import said
 from nexus.domain.values import MemberState, RetireReason
 
 _SLOTS: Final = UUID("6f0e2f5e-0d9b-4a4f-9f0a-7a5f3d1c8e21")
@@ -118,7 +119,7 @@ def retired(member: Member, reason: RetireReason, detail: str = "") -> list[Even
         return []
     if member.state is MemberState.TAKEN and reason not in (RetireReason.UNFIT, RetireReason.STRANDED):
         raise NotReady(f"Pool member {member.member_id} belongs to {member.sandbox_id}")
-    return [pe.PoolMemberRetired(reason=reason, detail=detail[:DETAIL_LIMIT])]
+    return [pe.PoolMemberRetired(reason=reason, detail=said(detail, DETAIL_LIMIT))]
 
 
 def removed(member: Member) -> list[Event]:

@@ -21,6 +21,8 @@ MAX_ENV = 128
 MAX_ENV_BYTES = 128 * 1024
 MAX_KEY = 255
 MAX_PATH = 4096
+MAX_SAID = 2000
+"""Characters that an event keeps of a message from outside."""
 RESERVED_PREFIX = "nexus."
 
 _NAME = re.compile(r"[a-zA-Z0-9](?:[a-zA-Z0-9 ._-]*[a-zA-Z0-9._-])?")
@@ -35,6 +37,12 @@ def shown(value: object, limit: int = 60) -> str:
     """A value as it may be quoted in a message: one line, escaped, cut."""
     text = ascii(value) if isinstance(value, str) else type(value).__name__
     return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def said(text: str, limit: int = MAX_SAID) -> str:
+    """What a provider said, as text that every store takes: no outcome may be lost to a stray byte or to a flood."""
+    whole = text.encode(errors="backslashreplace").decode().replace("\0", "\\x00")
+    return whole if len(whole) <= limit else whole[: limit - 1] + "…"
 
 
 def _text(value: Any, what: str) -> str:

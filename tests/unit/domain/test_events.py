@@ -14,8 +14,9 @@ from pydantic import ValidationError
 from nexus.domain import commands as cmd
 from nexus.domain import encoding, pool_events
 from nexus.domain import events as ev
-from nexus.domain.decisions import MAX_SAID, decide
+from nexus.domain.decisions import decide
 from nexus.domain.errors import UnreadableEvent
+from nexus.domain.validation import MAX_SAID
 from nexus.domain.values import ErasureReason, Operation, RetireReason, StopReason
 from tests.unit.domain import story
 

@@ -13,12 +13,13 @@ import pytest
 from nexus.adapters.stores.sqlite.reading import SQLiteReading
 from nexus.domain import pool
 from nexus.domain import pool_events as pe
-from nexus.domain.errors import NotAllowed
+from nexus.domain.errors import NotAllowed, ProviderUnavailable
 from nexus.domain.pool import PoolPlan
 from nexus.domain.ports import EventStore, Reading
 from nexus.domain.provider import Limits as ResourceLimits
 from nexus.domain.provider import Ref
 from nexus.domain.values import MemberState, RetireReason
+from nexus.domain.warm_pool import MemberSpec
 from nexus.engine.audit.evidence import LogEvidence
 from nexus.engine.audit.sealer import Sealer
 from nexus.engine.audit.verifier import verify as verify_audit
@@ -174,6 +175,19 @@ def test_a_failure_is_recorded_and_rests(world: PoolWorld) -> None:
     world.clock.sleep(20)
     assert keeper.pool.tend().problems == []
     assert world.statuses() == {"ready": 2}
+
+
+def test_a_failure_is_recorded_whatever_was_said(world: PoolWorld) -> None:
+    keeper = world.keeper()
+
+    def prepare(_: MemberSpec) -> Ref:
+        raise ProviderUnavailable("not a letter: \udcff, and none: \0")
+
+    keeper.providers.get("fake").prepare = prepare  # type: ignore[attr-defined]
+    assert len(keeper.pool.tend().problems) == 1
+    (event,) = [e.event for e in world.store.read(0) if isinstance(e.event, pe.PoolMemberRetired)]
+    assert isinstance(event, pe.PoolMemberRetired)
+    assert (event.reason, event.detail) == (RetireReason.FAILED, "not a letter: \\udcff, and none: \\x00")
 
 
 def test_a_provider_without_a_pool_says_so(tmp_path: Path, another: EventStore | None) -> None:
