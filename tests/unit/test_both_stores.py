@@ -19,7 +19,6 @@ ELSEWHERE: Final = {
     "tests.contract.test_event_store": "the contract of stores: over Postgres in test_postgres_store",
     "tests.integration.sqlite": "the embedded store's file; the same questions to Postgres: tests/integration/postgres",
     "tests.unit.audit.test_verify": "what can be done to a file; to tables on a server: same/test_audit_tampering",
-    "tests.unit.audit.test_stretches": "a file in several processes; the same verdict over Postgres: test_read_only",
     "tests.faults.test_kill_on_every_provider": "what a kill leaves at a provider; what it leaves in the store: "
     "same/test_kill_every_step, and with Docker test_kill_pool",
     "tests.integration.clouds.test_faults": "what a cloud's fault becomes; the events of it over Postgres: "
