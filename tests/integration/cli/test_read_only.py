@@ -129,9 +129,13 @@ def test_an_auditors_role_may_only_select(nexus: Console, elsewhere: TestDatabas
     role = f"auditor_of_{database.name}"
     database.run(f"CREATE ROLE {role} LOGIN")
     try:
-        for table in ("schema_migrations", "installation", "events", "seals"):
-            database.run(f"GRANT SELECT ON {table} TO {role}", user=OWNER)
         auditor = {"NEXUS_DATABASE_URL": database.server.url(database.name, role)}
+        for table in ("schema_migrations", "installation", "events", "seals"):
+            refused = nexus("audit", "verify", env=auditor)
+            assert refused.status == 1
+            database.run(f"GRANT SELECT ON {table} TO {role}", user=OWNER)
+        assert "permission denied for table seals" in refused.err
+        assert "An auditor's role needs SELECT on schema_migrations" in refused.err
         verdict = nexus.ok("audit", "verify", "--checkpoint", kept, "--json", env=auditor).json
         assert (verdict["intact"], verdict["unsealed"]) == (True, 0)
         assert verdict["seals"] == verdict["events"] > 4

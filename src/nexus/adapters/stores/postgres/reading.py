@@ -12,12 +12,14 @@ from nexus.adapters.stores.postgres.address import Address
 from nexus.adapters.stores.postgres.database import Database
 from nexus.adapters.stores.postgres.faults import unavailable
 from nexus.adapters.stores.postgres.written import written
+from nexus.domain.errors import StoreError
 from nexus.domain.ports import Scalar
 from nexus.domain.sealing import Written
 
 _MANY: Final = 1000
 _IDLE: Final = "10min"
 """How long whoever reads may pause, say at a pager, before the server ends the transaction."""
+_RIGHTS: Final = "An auditor's role needs SELECT on schema_migrations, installation, events and seals, and no more."
 _OWN_FUNCTIONS: Final = (
     "SELECT pg_catalog.set_config('search_path', pg_catalog.concat('pg_catalog, ',"
     " pg_catalog.current_setting('search_path')), false)"
@@ -64,13 +66,19 @@ class PostgresReading:
                 while page := cursor.fetchmany(_MANY):
                     yield from page
         except psycopg.Error as error:
-            raise unavailable(error, self._address) from None
+            raise self._told(error) from None
 
     def written(self, after: int, upto: int) -> Iterator[Written]:
         try:
             yield from written(self._link, after, upto)
         except psycopg.Error as error:
-            raise unavailable(error, self._address) from None
+            raise self._told(error) from None
+
+    def _told(self, error: psycopg.Error) -> StoreError:
+        told = unavailable(error, self._address)
+        if isinstance(error, psycopg.errors.InsufficientPrivilege):
+            return StoreError(str(told), hint=_RIGHTS)
+        return told
 
     def close(self) -> None:
         self._link.close()
