@@ -99,6 +99,7 @@ def test_an_erased_row_is_no_longer_in_the_file(nexus: Console, execution: str) 
 
 
 def test_a_body_that_was_tampered_with_ends_with_7(nexus: Console, execution: str) -> None:
+    nexus.ok("audit", "seal")
     nexus.write("UPDATE bodies SET sealed = ? WHERE kind = 'stdout'", [bytes(40)])
     for options in ([], ["--json"], ["--part", "stdout"]):
         result = nexus("audit", "body", execution, *options)
