@@ -28,10 +28,6 @@ _LIVES: Final = 2000
 """Runs of each sandbox of the log that is rebuilt."""
 
 
-def rows(server: Server) -> list[Row]:
-    return [_tailing(server), _waking(server), *_projecting(server)]
-
-
 # --- tailing ---------------------------------------------------------------------------------------------------------
 class Tail(threading.Thread):
     """A reader that asks for what follows the last event that it has seen, until it is told to stop."""
@@ -58,7 +54,7 @@ class Tail(threading.Thread):
         self._store.close()
 
 
-def _tailing(server: Server) -> Row:
+def _tailing(server: Server) -> list[Row]:
     """Two readers tail the log while eight processes append, one event per transaction."""
     with ExitStack() as stack:
         database = stack.enter_context(prepared(server))
@@ -79,11 +75,11 @@ def _tailing(server: Server) -> Row:
         wrong += len(set(stored) - set(tail.seen)) + abs(len(tail.seen) - len(set(tail.seen)))
         wrong += sum(later <= earlier for earlier, later in zip(tail.seen, tail.seen[1:], strict=False))
     name = "tailing under 8 writers, 2 readers: events missed, double or out of order"
-    return none_wrong(name, wrong, len(stored), took * 1000)
+    return [none_wrong(name, wrong, len(stored), took * 1000)]
 
 
 # --- waking up -------------------------------------------------------------------------------------------------------
-def _waking(server: Server) -> Row:
+def _waking(server: Server) -> list[Row]:
     """From the return of an append to the return of another process's `wait`."""
     with ExitStack() as stack:
         database = stack.enter_context(prepared(server))
@@ -92,7 +88,7 @@ def _waking(server: Server) -> Row:
         stack.callback(reader.close)
         reader.wait(0, 0.2)
         delays = [_wake_up(writer, reader, number) for number in range(220)]
-    return percentile("wake-up of a waiting reader, 95th percentile", delays[20:], 95, 10.0)
+    return [percentile("wake-up of a waiting reader, 95th percentile", delays[20:], 95, 10.0)]
 
 
 def _wake_up(writer: PostgresStore, reader: PostgresStore, number: int) -> float:
@@ -197,3 +193,6 @@ def _rebuilt(store: EventStore, name: str) -> float:
     began = time.perf_counter()
     done = rebuild(store, named(name))
     return (time.perf_counter() - began) / done.events * 1e6
+
+
+AREAS: Final = {"tail": _tailing, "wake": _waking, "project": _projecting}

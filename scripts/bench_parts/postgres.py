@@ -2,7 +2,7 @@
 
 On a server of its own that writes everything to disk (fsync), on a unix socket. Writers are processes of their own.
 `NEXUS_BENCH_EVENTS=1000000` makes the logs of the tailing and of the rebuild that long (several minutes);
-`NEXUS_BENCH_AREA` picks one of append, follow and replay.
+`NEXUS_BENCH_AREA` picks one of append, tail, wake, project and replay.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from tests.support.postgres import OWNER, Server, private_server
 
 
 def rows() -> list[Row]:
-    areas = {"append": _appending, "follow": _postgres_following.rows, "replay": _replaying}
+    areas = {"append": _appending, **_postgres_following.AREAS, "replay": _replaying}
     wanted = os.environ.get("NEXUS_BENCH_AREA")
     with private_server(shared_buffers="128MB", max_wal_size="4GB") as server:
         return [row for name, area in areas.items() if wanted in (None, name) for row in area(server)]
