@@ -17,11 +17,16 @@ from nexus.adapters.providers.e2b.guest import End, Frames, Garbled, Output, Wor
 from nexus.domain.errors import ProviderInvalidRequest
 from nexus.domain.provider import RunRequest
 from tests.support.cloud.common import Machine
+from tests.support.cloud.e2b_warm import until_ready
 
 
-@pytest.fixture
-def machine(tmp_path: Path) -> Iterator[Machine]:
+@pytest.fixture(params=["cold", "warm"])
+def machine(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Machine]:
+    """New, or with a fork server in it."""
     machine = Machine(tmp_path)
+    if request.param == "warm":
+        run(machine, "warm-up", ":")
+        until_ready(machine)
     yield machine
     machine.destroy()
 
@@ -88,15 +93,20 @@ def test_a_run_is_heard_again_from_any_frame_on(machine: Machine) -> None:
 
 
 def test_what_was_said_is_kept_for_a_while_and_not_for_ever(machine: Machine) -> None:
-    run(machine, "first", "echo 1")
+    def run_and_put_away(name: str) -> None:
+        run(machine, name, f"echo {name}")
+        while not (machine.folder / f"tmp/.nexus/runs/{name}/done").exists():
+            time.sleep(0.01)
+
+    run_and_put_away("first")
     old = machine.folder / "tmp/.nexus/old"
     [shelf] = old.iterdir()
     assert int(shelf.name) == pytest.approx(time.time() / 600, abs=2)
     shelf.rename(old / str(int(shelf.name) - 1))
-    run(machine, "second", "echo 2")
+    run_and_put_away("second")
     assert Word("begun") in said(machine, "follow", "first", "0"), "ten minutes later it is still there"
     (old / str(int(shelf.name) - 1)).rename(old / str(int(shelf.name) - 2))
-    run(machine, "third", "echo 3")
+    run_and_put_away("third")
     assert sorted(p.name for p in old.glob("*/*")) == ["second", "third"]
 
 

@@ -24,6 +24,7 @@ from tests.integration.e2b.conftest import MakeRequest
 from tests.support.cloud.common import Fault
 from tests.support.cloud.e2b import E2BCloud
 from tests.support.cloud.e2b_control import API_KEY
+from tests.support.cloud.e2b_warm import warm_up
 
 COUNTING = "echo -n x >> ran; for i in 1 2 3 4 5 6 7 8; do echo line $i; sleep 0.05; done"
 COUNTED = b"".join(b"line %d\n" % i for i in range(1, 9))
@@ -34,9 +35,13 @@ def provider(cloud: E2BCloud) -> E2BProvider:
     return E2BProvider(API_KEY, patience=20)
 
 
-@pytest.fixture
-def sandbox(provider: E2BProvider, spec: SandboxSpec) -> Observed:
-    return provider.ensure(spec)
+@pytest.fixture(params=["cold", "warm"])
+def sandbox(cloud: E2BCloud, provider: E2BProvider, spec: SandboxSpec, request: pytest.FixtureRequest) -> Observed:
+    """New, or with a fork server in it."""
+    seen = provider.ensure(spec)
+    if request.param == "warm":
+        warm_up(provider, cloud, seen.ref)
+    return seen
 
 
 def ran(provider: E2BProvider, ref: Ref, make_request: MakeRequest) -> bytes:
@@ -183,9 +188,8 @@ def test_what_only_root_can_kill_is_left_to_root(
     assert cloud.users == ["", "root"]
 
 
-def test_a_template_without_perl_says_so(
-    cloud: E2BCloud, provider: E2BProvider, sandbox: Observed, make_request: MakeRequest
-) -> None:
+def test_a_template_without_perl_says_so(provider: E2BProvider, spec: SandboxSpec, make_request: MakeRequest) -> None:
+    sandbox = provider.ensure(spec)
     provider.write_file(sandbox.ref, ".profile", [b"PATH=/nowhere\n"], limit=99)
     with pytest.raises(ProviderUnsupported, match="perl"):
         provider.run(sandbox.ref, make_request())

@@ -3,9 +3,13 @@
 # Perl, because every Debian system has it and it starts in 2 ms. Only what perl-base holds is used, and no module: the
 # likes of glob and POSIX would double the start.
 #
-#   run    ID SECONDS CAP STDIN COMMAND...   STDIN: "-" none, "=text", "@file" (removed once it is open)
-#   follow ID OFFSET                         the frames of a run from a byte offset on
-#   cancel ID                                everything that the run started is dead afterwards
+#   run    ID ORDER SERVER ROOM ANSWER   an order is ID SECONDS CAP STDIN COMMAND..., as `told` reads it;
+#                                 STDIN is "-" for none, "=text", or "@file" (removed once it is open)
+#   follow ID OFFSET              the frames of a run from a byte offset on
+#   cancel ID                     everything that the run started is dead afterwards
+#
+# This is how the first run of a sandbox is kept; its keeper then leaves a fork server behind (server.pl), from which
+# later keepers are forked, ready compiled.
 #
 # Answers in frames after the line "nexus ID": b (begun), o/e LENGTH + bytes (output), d (this id has been used),
 # n (the run never began and now never will), k (whoever kept the run was killed), c LEFT (cancelled; so many processes
@@ -15,7 +19,7 @@
 # It is compiled anew each time, so each mode is sent with only the sections that it needs: those whose mark names it.
 #: run follow cancel
 use strict;
-my ($id, @rest, $home, $dir, $prctl, $gettime);
+my ($id, @rest, $home, $dir, $machine, $prctl, $gettime, $relay, $made);
 
 BEGIN {
     ($id, @rest) = @ARGV;
@@ -23,7 +27,7 @@ BEGIN {
     $dir  = "$home/runs/$id";
     if (open my $exe, "<:raw", "/proc/self/exe") {
         read $exe, my $elf, 20;
-        my $machine = unpack "x18 v", $elf;
+        $machine = unpack "x18 v", $elf;
         ($prctl, $gettime) = $machine == 62 ? (157, 228) : $machine == 183 ? (167, 113) : ();
     }
     $SIG{PIPE} = "IGNORE";
@@ -37,9 +41,16 @@ sub now {
     return $seconds + $nano / 1e9;
 }
 
+# $all: nothing follows.
 sub send_out {
-    my ($bytes) = @_;
+    my ($bytes, $all) = @_;
     utf8::encode($bytes);
+    if ($relay) {
+        # A shell hands on what we say. It can do that with a short text alone; for all else it makes way for `cat`.
+        $relay = 0;
+        my $short = $all && length $bytes < 1000 && $bytes !~ /[^\n\t\x20-\x7e\x80-\xff]/;
+        $bytes = $short ? "$bytes\0" : "\0$bytes";
+    }
     while (length $bytes) {
         my $sent = syswrite STDOUT, $bytes;
         next if not defined $sent and $! == 4;    # EINTR: a child ended just now
@@ -50,42 +61,60 @@ sub send_out {
 
 # Takes the id, once and for ever: with our pid for the run, or with a refusal, after which no run can begin. A folder
 # that is renamed into place is there whole or not at all, and cannot replace one that is not empty.
-sub claim {
+sub note {
     my ($what, $text) = @_;
-    mkdir $_, 0755 for $home, "$home/runs", "$dir.$$";
-    open my $note, ">", "$dir.$$/$what" or die "nexus: $dir: $!\n";
+    $made = "$home/runs/new.$$";
+    unless (mkdir $made, 0755) {
+        mkdir $_, 0755 for $home, "$home/runs", $made;
+        unlink "$made/$_" for "pid", "refused", "frames";    # of someone who had our pid, and was killed
+    }
+    open my $note, ">", "$made/$what" or die "nexus: $made: $!\n";
     print $note $text;
-    close $note;
-    return 1 if rename "$dir.$$", $dir;
-    unlink "$dir.$$/$what";
-    rmdir "$dir.$$";
+}
+
+sub claim {
+    my ($what) = @_;
+    return 1 if rename $made, $dir;
+    unlink "$made/$what", "$made/frames";
+    rmdir $made;
     return 0;
 }
 
-#: run
-my ($begin, $child, $spool, $cancelled, %from);
+sub refused {
+    note("refused", "");
+    return claim("refused") || -e "$dir/refused";
+}
 
-sub start {
-    my ($stdin, @command) = @_;
-    unless (claim("pid", $$)) { send_out("nexus $id\nd\n"); exit }
-    open $spool, ">:raw", "$dir/frames" or die "nexus: $dir: $!\n";
+#: run
+my ($begin, $child, $spool, $cancelled, $deaf, $answer, %from, @order);
+
+# An order is one text: the lengths of its parts, a newline, the parts.
+sub told {
+    my ($lengths, $parts) = split /\n/, $_[0], 2;
+    return map { substr $parts, 0, $_, "" } split / /, $lengths // "";
+}
+
+# Makes the pipes and the process that will be the command; returns true in that one.
+sub spawn {
     syscall $prctl, 36, 1, 0, 0, 0 if $prctl;    # PR_SET_CHILD_SUBREAPER: daemons become our children
-    my $input;
-    if    ($stdin =~ /^=/)      { pipe $input, my $w; syswrite $w, substr $stdin, 1; close $w }
-    elsif ($stdin =~ /^@(.*)/s) { open $input, "<:raw", $1 or die "nexus: $1: $!\n"; unlink $1 }
-    else                        { open $input, "<", "/dev/null" }
     pipe $from{o}, my $out;
     pipe $from{e}, my $err;
     $SIG{TERM} = sub { $cancelled = 1 };
     $SIG{CHLD} = sub { };                        # its arrival ends a select
-    $begin     = now();
     $child     = fork // die "nexus: fork: $!\n";
-    if ($child) { syswrite $spool, "b\n"; return }
+    return 0 if $child;
     setpgrp 0, 0;
-    open STDIN,  "<&", $input;
     open STDOUT, ">&", $out;
     open STDERR, ">&", $err;
-    $SIG{PIPE} = "DEFAULT";
+    $SIG{TERM} = $SIG{PIPE} = "DEFAULT";
+    return 1;
+}
+
+sub become {
+    my ($stdin, @command) = @_;
+    if    ($stdin =~ /^=/)      { pipe my $r, my $w; syswrite $w, substr $stdin, 1; open STDIN, "<&", $r }
+    elsif ($stdin =~ /^@(.*)/s) { open STDIN, "<:raw", $1 or die "nexus: $1: $!\n"; unlink $1 }
+    else                        { open STDIN, "<", "/dev/null" }
     $ENV{NEXUS_EXECUTION} = $id;
     exec { $command[0] } @command;
     my $why = $! + 0;
@@ -93,8 +122,27 @@ sub start {
     exit($why == 2 ? 127 : 126);
 }
 
+sub prepare {
+    note("pid", $$);
+    open $spool, ">:raw", "$made/frames" or die "nexus: $made: $!\n";
+    syswrite $spool, "b\n";
+}
+
+sub begin {
+    $cancelled = 0;                              # by nobody who knew of this run
+    unless (claim("pid")) { send_out("nexus $id\nd\n", 1); exit }
+    $begin = now();
+}
+
 # The command runs already while what follows is compiled.
-BEGIN { start(@rest[2 .. $#rest]) }
+BEGIN {
+    (undef, @order) = told($rest[0]);
+    $answer = $rest[3];
+    $deaf = delete $ENV{NEXUS_ORDER};    # the fork server that did not answer
+    prepare();
+    begin();
+    become(@order[2 .. $#order]) if spawn();
+}
 
 #: run follow cancel
 sub slurp { open my $file, "<:raw", $_[0] or return ""; local $/; my $all = <$file>; return $all // "" }
@@ -141,14 +189,18 @@ sub shelf { return "$home/old/" . (int(time / 600) - $_[0]) }
 
 #: run
 sub retire {
-    mkdir $_, 0755 for "$home/old", shelf(0);
-    rename "$dir/frames", shelf(0) . "/$id";
+    my $shelf = shelf(0);
+    unless (rename "$dir/frames", "$shelf/$id") {
+        mkdir $_, 0755 for "$home/old", $shelf;
+        rename "$dir/frames", "$shelf/$id";
+    }
     opendir my $shelves, "$home/old";
     for my $old (grep { /^\d+$/ and $_ < int(time / 600) - 1 } readdir $shelves) {
         opendir my $frames, "$home/old/$old";
         unlink "$home/old/$old/$_" for readdir $frames;
         rmdir "$home/old/$old";
     }
+    unlink "$answer.order";
     open my $done, ">", "$dir/done";
 }
 
@@ -159,7 +211,7 @@ sub run {
     my ($head, $waiting, $since) = ("nexus $id\nb\n", "", 0);
     my $flush = sub {
         syswrite $spool, $waiting;
-        send_out($head . $waiting);
+        send_out($head . $waiting, $_[0]);
         ($head, $waiting, $since) = ("", "", 0);
     };
     my $frame = sub {
@@ -210,15 +262,16 @@ sub run {
     unlink "$home/in/$id.code";
     my $milliseconds = int(1000 * (now() - $begin));
     $frame->(join(" ", "x$status", $late, $cancelled ? 1 : 0, $total{o}, $total{e}, $milliseconds, $left) . "\n");
-    $flush->();
+    $flush->(1);
     retire();
 }
-run(@rest);
+run(@order);
+eval $rest[1];
 
 #: follow
 sub follow {
     my ($offset) = @_;
-    return send_out("n\n") if claim("refused", "") or -e "$dir/refused";
+    return send_out("n\n") if refused();
     my $until = now() + 5;
     my ($said, $path);
     until ($said) {
@@ -244,7 +297,7 @@ follow(@rest);
 
 #: cancel
 sub cancel {
-    return send_out("n\n") if claim("refused", "") or -e "$dir/refused";
+    return send_out("n\n") if refused();
     my $until = now() + 5;
     my $pid   = slurp("$dir/pid");
     my $lives = sub { index(slurp("/proc/$pid/cmdline"), $id) >= 0 and slurp("/proc/$pid/stat") !~ /\) Z/ };

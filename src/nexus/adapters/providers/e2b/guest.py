@@ -1,4 +1,7 @@
-"""Speaking with `guest.pl`, the program that keeps a run inside the sandbox: its command lines and its frames."""
+"""Speaking with the programs that keep a run inside the sandbox: their command lines and their frames.
+
+`guest.pl` keeps a run, `server.pl` has the next keeper ready, and `door.sh` finds it.
+"""
 
 from __future__ import annotations
 
@@ -22,18 +25,32 @@ _LONGEST_LINE: Final = 100_000
 
 def _programs() -> dict[str, str]:
     """The guest's text for each of its modes, without what only serves its readers."""
-    programs = {"run": "", "follow": "", "cancel": ""}
+    programs = {"run": "", "follow": "", "cancel": "", "server": ""}
+    folder = files(__package__)
     wanted: list[str] = []
-    for line in files(__package__).joinpath("guest.pl").read_text().splitlines():
-        if line.startswith("#:"):
-            wanted = line[2:].split()
-        elif not line.startswith(("#", "use strict")):
-            for mode in wanted:
-                programs[mode] += f"{line.strip()}\n"
+    for name in ("guest.pl", "server.pl"):
+        for line in folder.joinpath(name).read_text().splitlines():
+            if line.startswith("#:"):
+                wanted = line[2:].split()
+            elif not line.startswith(("#", "use strict")):
+                for mode in wanted:
+                    programs[mode] += f"{line.strip()}\n"
     return programs
 
 
+def _door() -> str:
+    text = files(__package__).joinpath("door.sh").read_text()
+    return "\n".join(line for line in text.splitlines() if not line.startswith("#"))
+
+
 _PROGRAMS: Final = _programs()
+_DOOR: Final = _door()
+_ROOM: Final = "nexus-" + hashlib.sha256(repr((_PROGRAMS, _DOOR)).encode()).hexdigest()[:12]
+"""The name of the fork server's folder in the sandbox. Another version of the programs has another."""
+
+_PLACE: Final = f"[[ -w /dev/shm ]] && set -- /dev/shm/{_ROOM} || set -- /tmp/.nexus/{_ROOM}"
+_BEGINNINGS: Final = {mode: f"exec perl -e {shlex.quote(text)}" for mode, text in _PROGRAMS.items()}
+_END: Final = f'{_DOOR}\n{_BEGINNINGS["run"]} "$2" "$3" {shlex.quote(_PROGRAMS["server"])} "$1" "$4"'
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +108,11 @@ def token(execution_id: str) -> str:
 
 def command(mode: str, name: str, *arguments: str) -> str:
     """A shell command that becomes the guest."""
-    return f"exec perl -e {shlex.join([_PROGRAMS[mode], name, *arguments])}"
+    if mode != "run":
+        return f"{_BEGINNINGS[mode]} {shlex.join([name, *arguments])}"
+    parts = (name, *arguments)
+    told = " ".join(str(len(part.encode())) for part in parts) + "\n" + "".join(parts)
+    return f'{_PLACE}\nset -- "$1" {shlex.quote(name)} {shlex.quote(told)} "$1/{name}.$$"\n{_END}'
 
 
 def order(request: RunRequest) -> Order:
