@@ -2,7 +2,7 @@
 
 An event is written as RFC 8785 JSON, an array: the name of the format, the texts, the numbers, and which of the texts
 that may be missing are. A missing one is written as an empty text: so every event has the same number of quotes, which
-is what makes `Written.exact` safe to be False.
+is why `Written.forms` need not always be escaped.
 """
 
 from __future__ import annotations
@@ -37,11 +37,10 @@ class Written(NamedTuple):
     """In decimal."""
     event_ids: Sequence[bytes]
     forms: Sequence[bytes]
-    payloads: Sequence[bytes]
-    exact: bool
-    """Whether the forms are escaped as JSON has it. If not, texts stand between their quotes as they are.
+    """Texts are escaped as JSON has it, or, in a form without a backslash, stand between their quotes as they are.
 
-    A form that is not exact, has no backslash and equals the canonical form of some event is that of this event all
-    the same. For the canonical form then has nothing escaped, so no quotes but those of the array; this one has the
-    array's quotes too, and as many, so its texts have none: the texts begin and end at the same places.
+    One that is not escaped, has no backslash and equals the canonical form of some event is that of this event all the
+    same. For the canonical form then has nothing escaped, so no quotes but those of the array; this one has the array's
+    quotes too, and as many, so its texts have none: the texts begin and end at the same places.
     """
+    payloads: Sequence[bytes]

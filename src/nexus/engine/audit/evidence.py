@@ -186,7 +186,7 @@ class DumpEvidence:
             forms = [canonical(event).encode("utf-8", "surrogatepass") for event in page]
             positions = [b"%d" % event[0] for event in page]
             event_ids = [event[1].encode("utf-8", "surrogatepass") for event in page]
-            yield Written(positions, event_ids, forms, [event[_STATE] for event in page], exact=True)
+            yield Written(positions, event_ids, forms, [event[_STATE] for event in page])
 
     def pages(self, after: int = FIRST, upto: int = LAST) -> Iterator[SealedPage]:
         return _between(self._pages, after, upto)

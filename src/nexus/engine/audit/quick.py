@@ -10,8 +10,8 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from nexus.domain.sealing import Written
-from nexus.engine.audit.canonical import GENESIS, chained, leaf, leaves
-from nexus.engine.audit.evidence import FIRST, Bounds, Evidence, Head, SealedPage, divide
+from nexus.engine.audit.canonical import GENESIS, chained, leaves
+from nexus.engine.audit.evidence import Bounds, Evidence, Head, SealedPage, divide
 
 Told = Callable[[int, int], None]
 """Is told how many events were checked by now, and of how many."""
@@ -54,10 +54,7 @@ class _Walk:
         pages, found = deque(self._evidence.pages(*bounds)), _Found()
         for some in self._evidence.written(*bounds):
             found.add(some)
-            if not found.unclear:
-                self._compare(pages, found)
-        found.clear_up(self._evidence)
-        self._compare(pages, found)
+            self._compare(pages, found)
         if pages or found.leaves:
             raise _Differs
 
@@ -99,23 +96,11 @@ class _Found:
         self.positions: list[bytes] = []
         self.event_ids: list[bytes] = []
         self.leaves: list[bytes] = []
-        self.unclear: list[slice] = []
-        """Those whose hash may be another event's, see `Written.exact`. From the first on, none can be taken."""
 
     def add(self, some: Written) -> None:
-        if not some.exact and b"\\" in b"".join(some.forms):
-            self.unclear.append(slice(len(self.leaves), len(self.leaves) + len(some.forms)))
         self.positions += some.positions
         self.event_ids += some.event_ids
         self.leaves += leaves(some.forms, some.payloads)
-
-    def clear_up(self, evidence: Evidence) -> None:
-        """Hash the unclear ones by their columns, once the store may be asked for them."""
-        for those in self.unclear:
-            positions = self.positions[those]
-            events = evidence.events(max(int(positions[0]) - 1, FIRST), int(positions[-1]))
-            self.leaves[those] = map(leaf, events)
-        self.unclear = []
 
     def take(self, count: int) -> tuple[list[bytes], list[bytes], list[bytes]]:
         """The first ones; they are not here any more."""
