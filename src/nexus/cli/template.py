@@ -44,9 +44,9 @@ def list_(session: Session) -> None:
     if session.output.json:
         session.output.value({"templates": found})
         return
-    columns = ["NAME", "IMAGE", "PYTHON", "TEMPLATE ID", "GPU"]
-    keys = ("name", "image", "python", "template_id", "gpu")
-    session.output.table(columns, [[str(row[key] or "") for key in keys] for row in found])
+    columns = ["NAME", "IMAGE", "PYTHON", "TEMPLATE ID", "GPU", "POOL"]
+    keys = ("name", "image", "python", "template_id", "gpu", "pool")
+    session.output.table(columns, [["" if row[key] is None else str(row[key]) for key in keys] for row in found])
 
 
 @click.command()

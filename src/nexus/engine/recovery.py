@@ -41,6 +41,11 @@ class Report:
     """Sandboxes of which kept code and output had been kept for as long as the settings say."""
     problems: list[str] = field(default_factory=list)
 
+    def met(self, what: str, error: NexusError) -> None:
+        """A problem in words, and what to do about it."""
+        advice = f". {error.hint}" if error.hint else ""
+        self.problems.append(f"{what}: {error.message}{advice}")
+
     def to_dict(self) -> dict[str, list[str]]:
         return {name: list(getattr(self, name)) for name in self.__dataclass_fields__}
 

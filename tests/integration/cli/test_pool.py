@@ -66,6 +66,9 @@ def test_a_template_says_how_many(warm: Console, tmp_path: Path) -> None:
     told = warm.ok("pool", "status", "--json", env=env).json["templates"]
     assert told == {"default": {"wanted": 2, "ready": 2}, "data": {"wanted": 1, "ready": 1}}
     assert warm.ok("template", "show", "data", "--json", env=env).json["pool"] == 1
+    listed = [line.split() for line in warm.ok("template", "list", env=env).text.splitlines()]
+    assert listed[0][-1] == "POOL"
+    assert [line[-1] for line in listed[1:]] == ["1", "-", "0"]
     bounded = warm.ok("pool", "status", "--json", env={**env, "NEXUS_POOL_TOTAL": "2"}).json["templates"]
     assert {name: numbers["wanted"] for name, numbers in bounded.items()} == {"default": 2, "data": 0}
 

@@ -190,6 +190,16 @@ def test_a_failure_is_recorded_whatever_was_said(world: PoolWorld) -> None:
     assert (event.reason, event.detail) == (RetireReason.FAILED, "not a letter: \\udcff, and none: \\x00")
 
 
+def test_a_failure_says_what_to_do(world: PoolWorld) -> None:
+    keeper = world.keeper()
+
+    def prepare(_: MemberSpec) -> Ref:
+        raise ProviderUnavailable("The daemon does not answer", hint="Start it.")
+
+    keeper.providers.get("fake").prepare = prepare  # type: ignore[attr-defined]
+    assert keeper.pool.tend().problems == ["pool of template default: The daemon does not answer. Start it."]
+
+
 def test_a_provider_without_a_pool_says_so(tmp_path: Path, another: EventStore | None) -> None:
     plain = World(tmp_path / "other", store=another)
     report = plain.worker("keeper", pool=PLAN).pool.tend()

@@ -48,7 +48,7 @@ class Comparing:
                 provider = self._providers.get(name)
             except ConfigurationError as error:
                 if name not in providers:
-                    report.problems.append(f"provider {name}: {error.message}")
+                    report.met(f"provider {name}", error)
                 continue
             if isinstance(provider, WarmPool):
                 self._compare(provider, provider, report)
@@ -58,7 +58,7 @@ class Comparing:
         try:
             seen = {each.member_id: each for each in home.pooled(self._store.installation)}
         except ProviderError as error:
-            report.problems.append(f"provider {provider.name} cannot list its pool: {error.message}")
+            report.met(f"provider {provider.name} cannot list its pool", error)
             return
         for member in waiting:
             condition = seen[member.member_id].condition if member.member_id in seen else "gone"

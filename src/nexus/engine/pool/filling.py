@@ -63,7 +63,7 @@ class Filling:
             home = keeper(self._providers, plan.provider)
         except NexusError as error:
             self._rest("")
-            report.problems.append(f"pool: {error.message}")
+            report.met("pool", error)
             return
         network: NetworkPolicy = "full" if "full" in self._providers.get(plan.provider).capabilities.network else "none"
         kinds: dict[str, Kind] = {}
@@ -75,7 +75,7 @@ class Filling:
                 kind = home.kind(template, template.limits, network)
             except NexusError as error:
                 self._rest(name)
-                report.problems.append(f"pool of template {name}: {error.message}")
+                report.met(f"pool of template {name}", error)
                 continue
             if kind is None:
                 self._rest(name)
@@ -133,7 +133,7 @@ class Filling:
             self._failed(template.name, member.member_id, cause, error)
             if not isinstance(error, ProviderError):
                 raise
-            report.problems.append(f"pool of template {template.name}: {error.message}")
+            report.met(f"pool of template {template.name}", error)
             return
         self._step("pool.effect")
         self._rests.pop(template.name, None)

@@ -117,9 +117,10 @@ class BareRun:
         end = time.monotonic() + GRACE
         while not self._closed and (left := end - time.monotonic()) > 0:
             try:
-                item = self._incoming.get(timeout=left)
+                # Not all of it at once: a Ctrl-C that comes just before a wait begins is seen when the wait ends.
+                item = self._incoming.get(timeout=min(left, 0.5))
             except queue.Empty:
-                return
+                continue
             if item is None:
                 return
             self._take(*item)
