@@ -86,6 +86,8 @@ class Settings:
     file: Path | None = None
     prices: Mapping[str, float] = field(default_factory=dict)
     """Provider → price of an active hour, in whatever currency the user thinks in; `nexus usage` reckons with it."""
+    paused_prices: Mapping[str, float] = field(default_factory=dict)
+    """The same for a paused hour, which costs nothing where no price is given."""
 
     def __getattr__(self, name: str) -> Any:
         # Without values, as while it is copied or unpickled, it has no settings, and asking for them would not end.
@@ -162,7 +164,9 @@ def load(env: Mapping[str, str] | None = None, file: Path | None = None, **overr
     """
     env = os.environ if env is None else env
     path = file or (Path(env["NEXUS_CONFIG"]) if env.get("NEXUS_CONFIG") else default_config_file())
-    table, templates, prices = _read_file(path, required=file is not None or bool(env.get("NEXUS_CONFIG")))
+    table, templates, prices, paused_prices = _read_file(
+        path, required=file is not None or bool(env.get("NEXUS_CONFIG"))
+    )
     values: dict[str, Any] = {}
     sources: dict[str, str] = {}
     for setting in SETTINGS:
@@ -187,7 +191,9 @@ def load(env: Mapping[str, str] | None = None, file: Path | None = None, **overr
         values["user"] = _os_user()
     _check(values)
     file = path if path.is_file() else None
-    return Settings(values=values, sources=sources, templates=templates, file=file, prices=prices)
+    return Settings(
+        values=values, sources=sources, templates=templates, file=file, prices=prices, paused_prices=paused_prices
+    )
 
 
 def _os_user() -> str:
@@ -239,24 +245,29 @@ def _from_toml(setting: Setting, value: Any, path: Path) -> Any:
     return setting.kind(value)
 
 
-def _read_file(path: Path, *, required: bool) -> tuple[dict[str, Any], dict[str, Template], dict[str, float]]:
+def _read_file(
+    path: Path, *, required: bool
+) -> tuple[dict[str, Any], dict[str, Template], dict[str, float], dict[str, float]]:
     try:
         with path.open("rb") as handle:
             table = tomllib.load(handle)
     except FileNotFoundError:
         if required:
             raise ConfigurationError(f"There is no configuration file {path}") from None
-        return {}, {}, {}
+        return {}, {}, {}, {}
     except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"The configuration file {path} cannot be read: {error}") from None
     templates = {name: _template(name, value, path) for name, value in _pop_table(table, "templates", path).items()}
-    prices = {name: _price(name, value, path) for name, value in _pop_table(table, "prices", path).items()}
+    prices, paused_prices = (
+        {name: _price(name, value, path) for name, value in _pop_table(table, which, path).items()}
+        for which in ("prices", "paused_prices")
+    )
     unknown = sorted(set(table) - set(_BY_NAME))
     if unknown:
         raise ConfigurationError(
             f"Unknown setting {shown(unknown[0])} in {path}", hint="`nexus config show` lists the settings."
         )
-    return table, templates, prices
+    return table, templates, prices, paused_prices
 
 
 def _pop_table(table: dict[str, Any], name: str, path: Path) -> dict[str, Any]:
@@ -273,7 +284,7 @@ def _price(provider: str, value: Any, path: Path) -> float:
         raise ConfigurationError(f"Price of {shown(provider)} in {path}: {error}") from None
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= _HIGHEST_PRICE:
         raise ConfigurationError(
-            f"The price of {shown(provider)} in {path} is not one", hint="Give a price per active hour, such as 0.10."
+            f"The price of {shown(provider)} in {path} is not one", hint="Give a price per hour, such as 0.10."
         )
     return float(value)
 

@@ -38,6 +38,7 @@ def show(session: Session) -> None:
                 "settings": {setting.name: _as_dict(setting, settings) for setting in SETTINGS},
                 "templates": sorted(settings.templates),
                 "prices": dict(settings.prices),
+                "paused_prices": dict(settings.paused_prices),
             }
         )
         return
@@ -48,9 +49,10 @@ def show(session: Session) -> None:
     session.output.table(["SETTING", "VALUE", "FROM", "VARIABLE"], rows)
     if settings.templates:
         session.output.line(f"Templates: {', '.join(sorted(settings.templates))}")
-    if settings.prices:
-        priced = (f"{provider} {price:g}" for provider, price in settings.prices.items())
-        session.output.line(f"Prices of an active hour: {', '.join(priced)}")
+    for prices, state in ((settings.prices, "an active"), (settings.paused_prices, "a paused")):
+        if prices:
+            priced = (f"{provider} {price:g}" for provider, price in prices.items())
+            session.output.line(f"Prices of {state} hour: {', '.join(priced)}")
     if settings.file is None:
         from nexus.config import default_config_file
 

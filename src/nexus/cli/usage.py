@@ -21,9 +21,10 @@ if TYPE_CHECKING:
 @click.command()
 @click.option(
     "--by",
-    default="provider",
+    multiple=True,
+    default=["provider"],
     metavar="WHAT",
-    help="provider, user, day (of UTC), sandbox, or label:KEY.  [provider]",
+    help="provider, user, day (of UTC), sandbox, or label:KEY; may be repeated, as in --by user --by day.  [provider]",
 )
 @period_options
 @moment_option
@@ -31,26 +32,33 @@ if TYPE_CHECKING:
 @common
 @pass_session
 def usage(
-    session: Session, by: str, since: datetime | None, until: datetime | None, as_of: str | None, all_users: bool
+    session: Session,
+    by: tuple[str, ...],
+    since: datetime | None,
+    until: datetime | None,
+    as_of: str | None,
+    all_users: bool,
 ) -> None:
     """Show active and paused time, runs and their outcomes, and the estimated cost. Straight from the log.
 
-    Prices per active hour are your own, in the settings file: [prices], then lines such as e2b = 0.10. A provider
-    without a price costs nothing that is known, and is named. --as-of tells what this would have told then.
+    Prices per active hour are your own, in the settings file: [prices], then lines such as e2b = 0.10; those of a
+    paused hour, where it costs anything, under [paused_prices]. A provider without a price costs nothing that is known,
+    and is named. --as-of tells what this would have told then.
     """
     from nexus.engine.eventlog import EventLog
     from nexus.engine.history import NOW, Moment
     from nexus.engine.usage import report as reported
 
     check_period(since, until)
-    output, prices, store = session.output, session.settings.prices, session.store
+    output, store = session.output, session.store
+    prices, paused = session.settings.prices, session.settings.paused_prices
     moment = Moment.parse(as_of) if as_of is not None else NOW
     with output.progress("Counting"):
         report = reported(
             EventLog(store, session.queries),
             store,
             session.principal,
-            by=by,
+            by=by[0] if len(by) == 1 else by,
             since=since,
             until=until,
             moment=moment,
@@ -59,20 +67,23 @@ def usage(
     if output.json:
         output.value(
             {
-                "by": by,
+                "by": by[0] if len(by) == 1 else list(by),
                 "since": None if since is None else to_text(since),
                 "until": None if until is None else to_text(until),
-                "usage": [{"key": key, **group.to_dict(prices)} for key, group in report.groups.items()],
-                "total": report.total.to_dict(prices),
+                "usage": [{"key": key, **group.to_dict(prices, paused)} for key, group in report.groups.items()],
+                "total": report.total.to_dict(prices, paused),
                 "unreadable": list(report.unreadable),
             }
         )
         return
-    rows = [[key or "", *_row(group, prices)] for key, group in report.groups.items()]
+    rows = [
+        [*(part or "" for part in (key if isinstance(key, tuple) else (key,))), *_row(group, prices, paused)]
+        for key, group in report.groups.items()
+    ]
     if len(rows) > 1:
-        rows.append(["total", *_row(report.total, prices)])
+        rows.append(["total", *[""] * (len(by) - 1), *_row(report.total, prices, paused)])
     columns = ["SANDBOXES", "ACTIVE", "PAUSED", "RUNS", "OK", "FAILED", "TIMED OUT", "LOST", "RUNNING", "COST"]
-    output.table([by.upper(), *columns], rows)
+    output.table([*(each.upper() for each in by), *columns], rows)
     unpriced = report.total.unpriced(prices)
     if not rows:
         output.hint("There was nothing in that time.")
@@ -82,8 +93,8 @@ def usage(
         output.warn(f"{len(report.unreadable)} sandboxes have events that this version cannot read; see --json.")
 
 
-def _row(group: Usage, prices: Mapping[str, float]) -> list[str]:
-    cost = group.cost(prices)
+def _row(group: Usage, prices: Mapping[str, float], paused: Mapping[str, float]) -> list[str]:
+    cost = group.cost(prices, paused)
     return [
         str(len(group.sandboxes)),
         duration(group.active_seconds),

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, time, timedelta
 from typing import Any, Final
@@ -22,6 +22,10 @@ from nexus.engine.lives import Life, RunOutcome, lives
 BY: Final = ("provider", "user", "day", "sandbox", "label:KEY")
 _HOUR: Final = 3600.0
 _LABEL: Final = "label:"
+_FREE: Final[Mapping[str, float]] = {}
+
+Key = str | None | tuple[str | None, ...]
+"""What a group is told by: one thing's value (None, for sandboxes without that label), or those of several in order."""
 
 
 @dataclass(slots=True)
@@ -31,7 +35,8 @@ class Usage:
     sandboxes: set[str] = field(default_factory=set)
     active: dict[str, float] = field(default_factory=dict)
     """Provider → active seconds."""
-    paused_seconds: float = 0.0
+    paused: dict[str, float] = field(default_factory=dict)
+    """Provider → paused seconds."""
     outcomes: dict[RunOutcome, int] = field(default_factory=lambda: dict.fromkeys(RunOutcome, 0))
 
     @property
@@ -39,21 +44,28 @@ class Usage:
         return sum(self.active.values())
 
     @property
+    def paused_seconds(self) -> float:
+        return sum(self.paused.values())
+
+    @property
     def runs(self) -> int:
         return sum(self.outcomes.values())
 
-    def cost(self, prices: Mapping[str, float]) -> float | None:
-        """Price per active hour times hours, over the providers that have a price; None when none of them has."""
+    def cost(self, prices: Mapping[str, float], paused: Mapping[str, float] = _FREE) -> float | None:
+        """Prices per hour times hours, active and `paused`, over the providers that have a price for active ones; None
+        when none of those that were active has. A paused hour without a price costs nothing."""
         priced = [seconds / _HOUR * prices[name] for name, seconds in self.active.items() if name in prices]
-        return sum(priced) if priced or not self.active else None
+        if self.active and not priced:
+            return None
+        return sum(priced) + sum(seconds / _HOUR * paused.get(name, 0.0) for name, seconds in self.paused.items())
 
     def unpriced(self, prices: Mapping[str, float]) -> list[str]:
         """Providers whose active time the cost leaves out, because they have no price."""
         return sorted(name for name in self.active if name not in prices)
 
-    def to_dict(self, prices: Mapping[str, float]) -> dict[str, Any]:
+    def to_dict(self, prices: Mapping[str, float], paused: Mapping[str, float] = _FREE) -> dict[str, Any]:
         """As plain JSON values; seconds to the microsecond, the cost to the sixth decimal."""
-        cost = self.cost(prices)
+        cost = self.cost(prices, paused)
         return {
             "sandboxes": len(self.sandboxes),
             "active_seconds": round(self.active_seconds, 6),
@@ -61,23 +73,28 @@ class Usage:
             "runs": self.runs,
             **{outcome.value: count for outcome, count in self.outcomes.items()},
             "providers": {
-                name: {"active_seconds": round(seconds, 6), "cost": _priced(seconds, prices.get(name))}
-                for name, seconds in sorted(self.active.items())
+                name: {
+                    "active_seconds": round(self.active.get(name, 0.0), 6),
+                    "paused_seconds": round(self.paused.get(name, 0.0), 6),
+                    "cost": self._cost_at(name, prices, paused),
+                }
+                for name in sorted({*self.active, *self.paused})
             },
             "cost": None if cost is None else round(cost, 6),
             "unpriced": self.unpriced(prices),
         }
 
-
-def _priced(seconds: float, price: float | None) -> float | None:
-    return None if price is None else round(seconds / _HOUR * price, 6)
+    def _cost_at(self, name: str, prices: Mapping[str, float], paused: Mapping[str, float]) -> float | None:
+        at = {name: self.active[name]} if name in self.active else {}
+        cost = Usage(active=at, paused={name: self.paused.get(name, 0.0)}).cost(prices, paused)
+        return None if cost is None else round(cost, 6)
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Usage by group, sorted by key (None, for sandboxes without that label, comes last), and of all together."""
+    """Usage by group, sorted by key (None comes last), and of all together."""
 
-    groups: Mapping[str | None, Usage]
+    groups: Mapping[Key, Usage]
     total: Usage
     unreadable: tuple[str, ...]
     """Sandboxes with an event that this version cannot read: from then on they are not counted."""
@@ -86,7 +103,7 @@ class Report:
 def usage(
     envelopes: Iterable[Envelope],
     *,
-    by: str,
+    by: str | Sequence[str],
     now: datetime,
     since: datetime | None = None,
     until: datetime | None = None,
@@ -95,33 +112,34 @@ def usage(
     """What was used between `since` and `until` (outside it), at the latest up to `now` (inside it).
 
     The envelopes are those of whole lives: what happened before the period decides the state in which it begins.
-    Days are those of UTC. Groups that used nothing in the period are not there. Raises `InvalidInput` for another
-    `by` than those in `BY`.
+    Days are those of UTC. Groups that used nothing in the period are not there. `by` is one of `BY`, or several, and
+    then each key is a tuple. Raises `InvalidInput` for any other.
     """
-    key = _key(by)
+    key = _key(by) if isinstance(by, str) else _keys(by)
+    daily = "day" in ((by,) if isinstance(by, str) else by)
     end = now if until is None else min(until, now)
     begin = since or datetime.min.replace(tzinfo=UTC)
-    groups: dict[str | None, Usage] = {}
+    groups: dict[Key, Usage] = {}
     total = Usage()
     told = [life for life in lives(envelopes) if of(life)]
     for life in told:
         for stretch in life.stretches:
             if stretch.state is SandboxState.CREATING:
                 continue
-            for start, stop in _cut(max(stretch.start, begin), min(stretch.end or end, end), by == "day"):
+            for start, stop in _cut(max(stretch.start, begin), min(stretch.end or end, end), daily):
                 seconds = (stop - start).total_seconds()
                 for group in (groups.setdefault(key(life, start), Usage()), total):
                     group.sandboxes.add(life.sandbox_id)
                     if stretch.state is SandboxState.ACTIVE:
                         group.active[life.provider] = group.active.get(life.provider, 0.0) + seconds
                     else:
-                        group.paused_seconds += seconds
+                        group.paused[life.provider] = group.paused.get(life.provider, 0.0) + seconds
         for run in life.runs.values():
             if begin <= run.start <= now and (until is None or run.start < until):
                 for group in (groups.setdefault(key(life, run.start), Usage()), total):
                     group.sandboxes.add(life.sandbox_id)
                     group.outcomes[run.outcome] += 1
-    ordered = sorted(groups.items(), key=lambda item: (item[0] is None, item[0] or ""))
+    ordered = sorted(groups.items(), key=lambda item: _order(item[0]))
     return Report(dict(ordered), total, tuple(life.sandbox_id for life in told if life.unreadable))
 
 
@@ -130,7 +148,7 @@ def report(
     store: EventStore,
     principal: Principal,
     *,
-    by: str,
+    by: str | Sequence[str],
     since: datetime | None = None,
     until: datetime | None = None,
     moment: Moment = NOW,
@@ -174,6 +192,17 @@ def _key(by: str) -> Callable[[Life, datetime], str | None]:
     if not label or label == by:
         raise InvalidInput(f"Usage cannot be told by {shown(by)}", hint=f"Give one of {', '.join(BY)}.", field="by")
     return lambda life, _at: life.labels.get(label)
+
+
+def _keys(by: Sequence[str]) -> Callable[[Life, datetime], tuple[str | None, ...]]:
+    if not by or len(set(by)) != len(by):
+        raise InvalidInput("Usage is told by one thing or several different ones", hint="Name each once.", field="by")
+    keys = [_key(each) for each in by]
+    return lambda life, at: tuple(key(life, at) for key in keys)
+
+
+def _order(key: Key) -> list[tuple[bool, str]]:
+    return [(part is None, part or "") for part in (key if isinstance(key, tuple) else (key,))]
 
 
 def _cut(start: datetime, end: datetime, daily: bool) -> Iterator[tuple[datetime, datetime]]:

@@ -76,7 +76,7 @@ COMMANDS: dict[str, str] = {
     "pool drain": "pool problems",
     "template list": "templates",
     "template show default": "name image python template_id gpu pool limits env_names",
-    "config show": "file settings templates prices",
+    "config show": "file settings templates prices paused_prices",
     "usage": "by since until usage total unreadable",
 }
 INSIDE: dict[str, str] = {

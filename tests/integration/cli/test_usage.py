@@ -63,6 +63,20 @@ def test_prices_are_the_users_own(nexus: Console, story: str) -> None:
     assert nexus("usage", env=env).status == 1
 
 
+def test_several_things_and_paused_time(nexus: Console, story: str) -> None:
+    file = nexus.folder / "config.toml"
+    file.write_text("[prices]\nscripted = 1\n[paused_prices]\nscripted = 0.5\n")
+    env = {**ROOT, "NEXUS_CONFIG": str(file)}
+    told = nexus.ok("usage", "--by", "user", "--by", "provider", "--all-users", "--json", env=env).json
+    assert told["by"] == ["user", "provider"]
+    assert [group["key"] for group in told["usage"]] == [["ann", "scripted"], ["bob", "scripted"]]
+    rows = nexus.ok("usage", "--by", "user", "--by", "provider", "--all-users", env=env).text.splitlines()
+    assert [row.split()[:2] for row in rows[:3]] == [["USER", "PROVIDER"], ["ann", "scripted"], ["bob", "scripted"]]
+    assert rows[3].split()[0] == "total"
+    assert "Prices of a paused hour: scripted 0.5" in nexus.ok("config", "show", env=env).text
+    assert nexus("usage", "--by", "user", "--by", "user").status == 2
+
+
 @pytest.mark.parametrize("arguments", [["--by", "month"], ["--by", "label:"], ["--since", "today"]])
 def test_what_cannot_be_asked(nexus: Console, arguments: list[str]) -> None:
     assert nexus("usage", *arguments).status == 2

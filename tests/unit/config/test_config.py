@@ -50,6 +50,8 @@ def test_templates(tmp_path: Path) -> None:
 def test_prices(tmp_path: Path) -> None:
     found = settings(tmp_path, '[prices]\nlocal = 0\n"my.cloud" = 0.125\n')
     assert found.prices == {"local": 0.0, "my.cloud": 0.125}
+    assert found.paused_prices == {}
+    assert settings(tmp_path, "[paused_prices]\nlocal = 0.5\n").paused_prices == {"local": 0.5}
     assert settings(tmp_path).prices == {}
 
 
@@ -60,6 +62,7 @@ def test_prices(tmp_path: Path) -> None:
         ("templates = 3", {}, "templates"),
         ("[prices]\ne2b = '1'", {}, "'e2b'"),
         ("[prices]\ne2b = true", {}, "'e2b'"),
+        ("[paused_prices]\ne2b = -1", {}, "'e2b'"),
         ("[prices]\ne2b = -0.1", {}, "'e2b'"),
         ("[prices]\ne2b = nan", {}, "'e2b'"),
         ("[prices]\ne2b = inf", {}, "'e2b'"),

@@ -30,7 +30,7 @@ def given(*told: Told, number: int = 5, **owner: Any) -> list[ev.Envelope]:
     return log
 
 
-def when(*logs: list[ev.Envelope], by: str = "provider", **more: Any) -> Report:
+def when(*logs: list[ev.Envelope], by: str | tuple[str, ...] = "provider", **more: Any) -> Report:
     return usage([envelope for log in logs for envelope in log], by=by, **{"now": LATER, **more})
 
 
@@ -165,6 +165,38 @@ def test_costs_are_prices_times_active_hours() -> None:
     assert found.cost({"fake": 0, "other": 0}) == 0
     assert found.cost({}) is None
     assert when().total.cost({}) == 0
+
+
+def test_paused_hours_cost_where_they_have_a_price() -> None:
+    found = when(given(*LIFE, number=1), given(*LIFE, number=2, provider="other")).total
+    prices = {"fake": 0.5, "other": 2}
+    assert found.cost(prices, {"fake": 4}) == pytest.approx(0.25 + 1 + 2)
+    assert found.cost(prices, {"elsewhere": 4}) == pytest.approx(0.25 + 1)
+    assert found.cost({}, {"fake": 4}) is None
+    told = found.to_dict(prices, {"fake": 4})["providers"]
+    assert told["fake"] == {"active_seconds": 1800, "paused_seconds": 1800, "cost": 2.25}
+    assert told["other"]["cost"] == 1
+    only_paused = when(given(*LIFE), since=at(21), until=at(22)).total
+    assert only_paused.active_seconds == 0
+    assert only_paused.cost({}, {"fake": 60}) == pytest.approx(1)
+
+
+def test_groups_of_several_things() -> None:
+    logs = [
+        given(*LIFE[:2], (story.stopped(), 13 * 60), number=1, user_id="bob", labels={}),
+        given(*LIFE, number=2),
+    ]
+    found = when(*logs, by=("user", "day"))
+    assert list(found.groups) == [("ann", "2030-01-01"), ("bob", "2030-01-01"), ("bob", "2030-01-02")]
+    assert sum(group.active_seconds for group in found.groups.values()) == found.total.active_seconds
+    assert list(when(*logs, by=("label:team", "user")).groups) == [("data", "ann"), (None, "bob")]
+    assert list(when(*logs, by=("user",)).groups) == [("ann",), ("bob",)]
+
+
+@pytest.mark.parametrize("by", [(), ("user", "user"), ("user", "month")])
+def test_several_things_are_different_and_known(by: tuple[str, ...]) -> None:
+    with pytest.raises(InvalidInput):
+        when(by=by)
 
 
 def test_nothing_is_counted_after_what_cannot_be_read() -> None:
