@@ -112,7 +112,12 @@ class SimViews:
 
 
 class SimStore:
-    """An event store in memory. Appends are atomic; a fault strikes before anything is stored."""
+    """An event store in memory. Appends are atomic; a fault strikes before anything is stored.
+
+    Neither real store can stand here: who waits for a lock or a connection of theirs waits outside of the schedule,
+    and a seed would no longer be one order of events. That both keep what this one does is for the store contract; what
+    only real processes can do to them: kill -9, crashes and outages in `tests/faults` and `tests/integration`.
+    """
 
     installation = OURS
 
