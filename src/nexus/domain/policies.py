@@ -34,6 +34,16 @@ def operation_deadline(limits: Limits, operation: Operation, now: datetime) -> d
     return now + timedelta(seconds=seconds)
 
 
+def is_young(limits: Limits, created_at: datetime | None, now: datetime) -> bool:
+    """Whether a resource is too new to be taken for an orphan; one of unknown age is not.
+
+    The provider's clock may be ahead of the store's: what was made in a moment to come has the age of 0.
+    """
+    if created_at is None:
+        return False
+    return max(now - created_at, timedelta()) < timedelta(seconds=limits.orphan_grace)
+
+
 def lease(limits: Limits, timeout: int, now: datetime) -> datetime:
     """Until when a run that starts now may stay without an outcome."""
     return now + timedelta(seconds=timeout + limits.run_grace)

@@ -8,11 +8,9 @@ error from a provider proves nothing and concludes nothing.
 
 from __future__ import annotations
 
-from datetime import timedelta
-
 from nexus.domain import commands as cmd
 from nexus.domain.errors import ConfigurationError, NexusError, ProviderError, StreamConflict
-from nexus.domain.policies import Limits
+from nexus.domain.policies import Limits, is_young
 from nexus.domain.provider import Observed, Provider, Ref
 from nexus.domain.sandbox import Sandbox
 from nexus.domain.values import SandboxState, system_principal
@@ -92,9 +90,7 @@ class Reconciler:
 
     def _is_young(self, seen: Observed) -> bool:
         """Within the grace; one without a known age is judged by the read order alone."""
-        if seen.created_at is None:
-            return False
-        return self._streams.store.now() - seen.created_at < timedelta(seconds=self._limits.orphan_grace)
+        return is_young(self._limits, seen.created_at, self._streams.store.now())
 
     # --- ghosts and drift ----------------------------------------------------------------------------------------
     def _look_at(self, sandbox_id: str, report: Report) -> None:

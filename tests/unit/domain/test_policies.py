@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nexus.domain.errors import NotAllowed, SandboxNotFound
-from nexus.domain.policies import Limits, Owner, authorize, lease, operation_deadline
+from nexus.domain.policies import Limits, Owner, authorize, is_young, lease, operation_deadline
 from nexus.domain.values import Action, Operation, Principal, from_text, system_principal, to_text
 
 ANN = Owner(user_id="ann", tenant_id="acme")
@@ -89,3 +89,14 @@ def test_a_time_without_a_zone_is_refused() -> None:
         to_text(datetime(2030, 1, 1))
     with pytest.raises(ValueError, match="zone"):
         from_text("2030-01-01T00:00:00")
+
+
+@pytest.mark.parametrize(
+    ("grace", "age", "young"),
+    [(60, 59, True), (60, 60, False), (60, -5, True), (0, 0, False), (0, -0.001, False), (60, None, False)],
+)
+def test_what_is_too_new_to_be_an_orphan(grace: int, age: float | None, young: bool) -> None:
+    """Without a grace nothing is, and were it made by a clock that is ahead."""
+    now = datetime(2030, 1, 1, tzinfo=UTC)
+    created = None if age is None else now - timedelta(seconds=age)
+    assert is_young(Limits(orphan_grace=grace), created, now) is young

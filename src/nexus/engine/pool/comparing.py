@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import timedelta
 from functools import partial
 
 from nexus.domain.errors import ConfigurationError, NexusError, ProviderError, StreamConflict
-from nexus.domain.policies import Limits
+from nexus.domain.policies import Limits, is_young
 from nexus.domain.pool import NotReady
 from nexus.domain.provider import Provider, Ref
 from nexus.domain.values import MemberState, RetireReason, SandboxState
@@ -103,6 +102,4 @@ class Comparing:
 
     def _is_young(self, seen: Pooled) -> bool:
         """Within the grace; one without a known age is judged by the read order alone."""
-        if seen.created_at is None:
-            return False
-        return self._store.now() - seen.created_at < timedelta(seconds=self._limits.orphan_grace)
+        return is_young(self._limits, seen.created_at, self._store.now())
