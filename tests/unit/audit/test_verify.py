@@ -18,6 +18,7 @@ import rfc8785
 from nexus.adapters.stores.sqlite import SQLiteReading
 from nexus.domain.errors import Conflict, InvalidInput, NotFound
 from nexus.domain.values import Principal
+from nexus.engine.audit import verifier
 from nexus.engine.audit.canonical import GENESIS, RAW_COLUMNS, canonical, leaf, link
 from nexus.engine.audit.checkpoints import Checkpoint, SigningKey
 from nexus.engine.audit.evidence import DumpEvidence, LogEvidence, dump_lines
@@ -221,6 +222,27 @@ def test_the_written_form_of_an_escape_is_an_edit(world: World) -> None:
     with tampering(world.folder) as database:
         database.execute("UPDATE events SET actor = 'user:an\\\"n' WHERE actor = 'user:an\"n'")
     assert set(kinds(world.folder)) == {"edited"}
+
+
+def test_checkpoints_hold_for_a_log_that_was_sealed_anew(
+    world: World, key: SigningKey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its pages end elsewhere: the quick pass has to find the chain's head in the middle of one."""
+    kept = [checkpoint(world, key)]
+    for number in range(3):
+        world.engine.create(ANN, f"more{number}")
+        kept.append(checkpoint(world, key))
+    with tampering(world.folder) as database:
+        database.execute("DELETE FROM seals")
+        database.execute("DELETE FROM projection_positions WHERE projection = ?", (PROJECTION,))
+    assert kinds(world.folder, *kept) == ["rolled_back"] * 4
+    Sealer(world.store).catch_up()
+    wrong = replace(kept[1], position=kept[1].position - 1)
+    monkeypatch.setattr(verifier, "_thorough", None)
+    assert kinds(world.folder, *kept) == []
+    assert kinds(world.folder, *kept, wrong) == ["forged_checkpoint"]
+    elsewhere = key.sign(wrong.installation, wrong.position, wrong.count, bytes.fromhex(wrong.chain), wrong.made_at)
+    assert kinds(world.folder, *kept, elsewhere) == ["seals_rewritten"]
 
 
 def test_a_log_that_grows_while_it_is_verified_is_intact(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
