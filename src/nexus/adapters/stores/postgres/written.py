@@ -14,9 +14,9 @@ from psycopg.types.string import ByteaBinaryLoader
 from nexus.domain import sealing
 from nexus.domain.sealing import Written
 
-_FEW: Final = 250
+_FEW: Final = 150
 """Events that are fetched at once. While the reader works on them the server sends the next, as far as the socket
-takes it, some 200 kB; then it waits. With four times as many, the two hardly ever work at the same time."""
+takes it, some 200 kB with what the kernel adds; then it waits. With many more, the two hardly ever work at once."""
 _AHEAD: Final = 2
 """Fetches that are under way."""
 _MISSING: Final = (

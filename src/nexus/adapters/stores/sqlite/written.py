@@ -66,12 +66,13 @@ def _ask(thread: ThreadPoolExecutor, connection: sqlite3.Connection, after: int,
     begun = threading.Event()
 
     def page() -> Any:
-        begun.set()
         (end,) = connection.execute(_END, (after, upto, _PAGE)).fetchone()
+        begun.set()
         return None if end is None else (end, *connection.execute(_WRITTEN, (after, end)).fetchone())
 
     asked = thread.submit(page)
-    # This thread is about to keep the interpreter to itself for some milliseconds: first let the other one go.
+    # This thread is about to keep the interpreter to itself for some milliseconds: first let the other one get into the
+    # one long statement, in which it does not need it.
     begun.wait()
     return asked
 
