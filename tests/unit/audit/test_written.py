@@ -85,6 +85,8 @@ def test_all_of_it_comes_in_order(world: World, tampering: Session, key: Signing
     del plain["event_id"]
     for _ in range(2300):
         insert(tampering, {**plain, sealing.PAYLOAD: b"{}"})
+    for position in (9 * 10**16, 10**17):
+        insert(tampering, {**plain, sealing.PAYLOAD: b"{}"}, position)
     rows = stored(tampering)
     places = [row[0] for row in rows]
 

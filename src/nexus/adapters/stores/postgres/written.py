@@ -38,7 +38,8 @@ def _select(text: str, quote: str) -> str:
     form = f"""'["{sealing.FORMAT}",{quote}' || {texts} || '{quote},' || {numbers} || ']'"""
     return (
         f"SELECT position::text, event_id, {form}, {sealing.PAYLOAD} FROM events"
-        " WHERE position > %s::bigint AND position <= %s::bigint ORDER BY position"
+        # By its own name alone it would be the text that is selected.
+        " WHERE position > %s::bigint AND position <= %s::bigint ORDER BY events.position"
     )
 
 
