@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from nexus.adapters.providers.e2b import E2BProvider
+from nexus.adapters.providers.e2b.guest import _DOOR
 from nexus.domain.provider import ExecutionResult, Ref, RunRequest, SandboxSpec
 from tests.integration.e2b.conftest import MakeRequest
 from tests.support.cloud.common import Machine
@@ -249,3 +251,18 @@ def test_nothing_of_a_run_lies_around_in_its_room(warm: Warm) -> None:
         time.sleep(0.01)
     assert [name for name in names if not name.endswith(".next")] == ["bell", "door", "pid", "rehearsal.order"]
     assert (folder.stat().st_mode & 0o777) == 0o700
+
+
+def test_who_finds_that_the_keeper_gave_up_meanwhile_goes_on_alone(tmp_path: Path) -> None:
+    """It ended there on a busy machine: between a look at the answer and its opening the keeper may lose patience."""
+    answer = tmp_path / "answer"
+    os.mkfifo(answer)
+    # The trap is carried out just before the answer is opened.
+    script = f"trap '[[ $BASH_COMMAND = shopt* ]] && rm \"$4\"' DEBUG\n{_DOOR}\necho went on alone\n"
+    done = subprocess.run(
+        ["bash", "-c", script, "door", str(tmp_path), "id", "order", str(answer)],
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert (done.returncode, done.stdout) == (0, "went on alone\n")

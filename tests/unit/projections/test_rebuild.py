@@ -29,6 +29,8 @@ from tests.unit.domain.story import run_finished, run_started, started, stop_req
 from tests.unit.projections.fleet import ADA, Fleet
 
 NAMES = [projection.name for projection in ALL]
+PAUSE = 0.005
+"""Seconds between a writer's lives: who appends without end outruns a rebuild of short pages."""
 
 
 def tables(store: EventStore) -> dict[str, list[dict[str, Scalar]]]:
@@ -148,7 +150,7 @@ def test_rebuilds_under_load_lose_nothing(store: EventStore, reopen: OpenStore) 
         mine = reopen()
         fleet, lives = Fleet(mine), 0
         try:
-            while not stop.is_set():
+            while not stop.wait(PAUSE):
                 lives += 1
                 sandbox_id = fleet.create(f"w{number}-{lives}", labels={"w": str(number)})
                 fleet.tell(sandbox_id, started(), run_started(f"ex_{number}_{lives}"))

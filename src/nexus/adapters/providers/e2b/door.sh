@@ -9,8 +9,8 @@ for _ in {1..30}; do [[ -e $4 ]] && break; read -rt .01 _ 0<> "$1/bell"; done
 fi
 if [[ -p $4 ]]; then
 shopt -s execfail
-{ IFS= read -rd '' NEXUS_ORDER; [[ $NEXUS_ORDER ]] && printf %s "$NEXUS_ORDER" || exec cat; } < "$4"
-# Not to be taken for a user who logs out.
-HOME=; exit 0
+{ set -- "$1" "$2" "$3"; IFS= read -rd '' NEXUS_ORDER; [[ $NEXUS_ORDER ]] && printf %s "$NEXUS_ORDER" || exec cat; } < "$4"
+# Not to be taken for a user who logs out. Where the keeper has given up meanwhile, nothing was opened.
+[[ $4 ]] || { HOME=; exit 0; }
 fi
 export NEXUS_ORDER
