@@ -67,7 +67,7 @@ class Sandboxes:
         States share what did not change, so that mostly identities are compared.
         """
         values: dict[str, Scalar] = {"version": state.version}
-        for columns, now, then in zip(_COLUMNS, _changing(state), _changing(before), strict=True):
+        for columns, now, then in zip(_COLUMNS, _attributes_in(state), _attributes_in(before), strict=True):
             if now is not then and now != then:
                 values.update(columns(now))
         return self._row(state, values, known=True)
@@ -103,7 +103,7 @@ class Sandboxes:
     @staticmethod
     def _changing(state: Sandbox) -> dict[str, Scalar]:
         values: dict[str, Scalar] = {"version": state.version}
-        for columns, value in zip(_COLUMNS, _changing(state), strict=True):
+        for columns, value in zip(_COLUMNS, _attributes_in(state), strict=True):
             values.update(columns(value))
         return values
 
@@ -139,7 +139,7 @@ _CHANGING: Final[dict[str, Columns]] = {
 }
 """Attributes of a sandbox that events after the first may change, and the columns that each of them fills."""
 _COLUMNS: Final = tuple(_CHANGING.values())
-_changing: Final[Callable[[Sandbox], tuple[Any, ...]]] = attrgetter(*_CHANGING)
+_attributes_in: Final[Callable[[Sandbox], tuple[Any, ...]]] = attrgetter(*_CHANGING)
 
 
 class Due:
