@@ -180,15 +180,22 @@ def _execution_started(s: Sandbox, e: ev.ExecutionStarted, at: datetime) -> None
     s.runs += 1
 
 
+def _without(s: Sandbox, execution_id: str) -> dict[str, OpenExecution]:
+    """A dictionary of its own: copies of a state share theirs."""
+    executions = s.executions.copy()
+    executions.pop(execution_id, None)
+    return executions
+
+
 def _execution_ended(s: Sandbox, e: ev.ExecutionFinished | ev.ExecutionTimedOut, at: datetime) -> None:
-    s.executions = {key: run for key, run in s.executions.items() if key != e.execution_id}
+    s.executions = _without(s, e.execution_id)
     s.last_active_at = at
     if s.state is SandboxState.ACTIVE:  # a late outcome must not wake the clock of a paused sandbox
         s.expires_at = e.expires_at
 
 
 def _execution_lost(s: Sandbox, e: ev.ExecutionLost, _at: datetime) -> None:
-    s.executions = {key: run for key, run in s.executions.items() if key != e.execution_id}
+    s.executions = _without(s, e.execution_id)
 
 
 def _intent(operation: Operation) -> Callable[[Sandbox, Any, datetime], None]:

@@ -84,6 +84,28 @@ def test_the_servers_refusal_leaves_the_connection_usable(link: Link) -> None:
     assert link.run("SELECT 1 / $1::int", [1]) == [(1,)]
 
 
+@pytest.mark.parametrize("in_pages", [True, False], ids=["pages", "old libpq"])
+@pytest.mark.parametrize("rows", [0, 1, 199, 200, 201, 1000])
+def test_pages_are_all_rows_in_their_order(
+    link: Link, rows: int, in_pages: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(links, "_IN_PAGES", in_pages)
+    statement = "SELECT n, repeat('x', n::int), NULL::text FROM generate_series(1, $1::bigint) n"
+    pages = list(link.pages(statement, [rows]))
+    assert [row for page in pages for row in page] == [(n, "x" * n, None) for n in range(1, rows + 1)]
+    sizes = [200] * (rows // 200) + [rows % 200] * (rows % 200 > 0)
+    assert list(map(len, pages)) == (sizes if in_pages else [rows] * (rows > 0))
+    assert link.run("SELECT $1::int", [1]) == [(1,)]
+
+
+def test_an_error_between_two_pages_leaves_the_connection_usable(link: Link) -> None:
+    pages = link.pages("SELECT 1 / (300 - n) FROM generate_series(1, $1::bigint) n", [1000])
+    assert len(next(pages)) == 200
+    with pytest.raises(psycopg.errors.DivisionByZero):
+        next(pages)
+    assert link.run("SELECT $1::int", [1]) == [(1,)]
+
+
 def test_more_than_a_socket_holds_goes_through(link: Link) -> None:
     text = "x" * 30_000_000
     assert link.run("SELECT $1::text", [text]) == [(text,)]

@@ -10,7 +10,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Final, TypeVar
 from weakref import WeakSet
@@ -115,6 +115,31 @@ class Database:
                     raise
             self._forget_idle()
         raise AssertionError("unreachable")
+
+    def ask_for_pages(self, question: Callable[[Link], Iterable[T]]) -> Generator[T, None, None]:
+        """Like `ask`, for an answer in pages that are worked on while the server makes the next.
+
+        A connection is in use until the last page was taken, or the generator is closed. One that breaks is replaced
+        only as long as no page was given out.
+        """
+        if self.is_held:  # what the thread asks meanwhile goes over the same connection
+            yield from self.ask(lambda link: list(question(link)))
+            return
+        for attempt in (1, 2, 3):
+            begun = False
+            try:
+                with self.using() as link:
+                    for page in question(link):
+                        begun = True
+                        yield page
+                return
+            except ConnectionLost as error:
+                if begun or attempt == 3 or not error.reused:
+                    raise
+            except StalePlan:
+                if attempt == 3:
+                    raise
+            self._forget_idle()
 
     def connect(self) -> Link:
         """A connection outside the pool, for who closes it; checked like all others."""

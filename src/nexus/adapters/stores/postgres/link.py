@@ -10,11 +10,11 @@ from __future__ import annotations
 import select
 import time
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 import psycopg
-from psycopg import generators
+from psycopg import capabilities, generators
 from psycopg.adapt import AdaptersMap, Buffer, Loader, Transformer
 from psycopg.pq import ExecStatus, Format
 from psycopg.pq.abc import PGresult
@@ -29,7 +29,12 @@ _LIFETIME: Final = 1800.0
 _PREPARED: Final = 300
 """Prepared statements that a connection keeps; the one used longest ago makes room."""
 
-_DONE: Final = (ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK)
+_PAGE: Final = 200
+"""Rows that are worked on at once where the server sends more meanwhile."""
+_IN_PAGES: Final = capabilities.has_stream_chunked()
+"""libpq does that from 17 on; with an older one, all rows are one page."""
+
+_DONE: Final = (ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK, ExecStatus.TUPLES_CHUNK)
 _TEXT: Final = int(Format.TEXT)
 _BINARY: Final = int(Format.BINARY)
 
@@ -84,6 +89,26 @@ class Link(psycopg.Connection[tuple[Any, ...]]):
         """
         return self._rows(self.send(statement, parameters, binary=binary))
 
+    def pages(self, statement: str, parameters: Sequence[Parameter] = ()) -> Iterator[list[Any]]:
+        """Like `run` with `binary`, in pages: while one is worked on, the server makes and sends the next.
+
+        Nothing else can be asked of this connection until the last page was taken.
+        """
+        self._ask(statement, parameters, binary=True)
+        if _IN_PAGES:
+            self.pgconn.set_chunked_rows_mode(_PAGE)
+        self.wait(generators.send(self.pgconn))
+        transformer = Transformer(self)
+        begun = False
+        while (result := self.wait(generators.fetch(self.pgconn))) is not None:
+            if result.status not in _DONE:
+                self.wait(generators.fetch_many(self.pgconn))  # the end of it
+                raise psycopg.errors.error_from_result(result)
+            if result.ntuples:
+                transformer.set_pgresult(result, set_loaders=not begun)
+                begun = True
+                yield transformer.load_rows(0, result.ntuples, tuple)
+
     def run_named(self, statement: str, parameters: Sequence[Parameter]) -> list[dict[str, Any]]:
         """The same; returns its rows as dictionaries."""
         result = self.send(statement, parameters)
@@ -99,6 +124,10 @@ class Link(psycopg.Connection[tuple[Any, ...]]):
 
     def send(self, statement: str, parameters: Sequence[Parameter], *, binary: bool = False) -> PGresult:
         """The same; returns the answer as libpq has it."""
+        self._ask(statement, parameters, binary=binary)
+        return self._answer()
+
+    def _ask(self, statement: str, parameters: Sequence[Parameter], *, binary: bool) -> None:
         values: list[bytes | None] = []
         formats: list[int] = []
         for value in parameters:
@@ -114,7 +143,6 @@ class Link(psycopg.Connection[tuple[Any, ...]]):
         self.pgconn.send_query_prepared(
             self._name_of(statement), values, param_formats=formats, result_format=_BINARY if binary else _TEXT
         )
-        return self._answer()
 
     def _name_of(self, statement: str) -> bytes:
         if statement in self._statements:

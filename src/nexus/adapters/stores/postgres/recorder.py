@@ -6,7 +6,7 @@ at everything, and locks the table for each append. ADR 0030 has the figures.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from operator import itemgetter
 from typing import Any, Final, Never, cast
 from uuid import UUID
@@ -99,10 +99,16 @@ class Recorder(ApplicationRecorder):
             parameters.append(limit)
         return list(map(placed, self._rows(statement, parameters)))
 
-    def select_facts(self, stream: str, after: int, upto: int | None) -> list[tuple[str, int, bytes, str, int]]:
-        """Topic, schema version, state, time and version of a stream's events."""
+    def select_facts(
+        self, stream: str, after: int, upto: int | None
+    ) -> Generator[list[tuple[str, int, bytes, str, int]], None, None]:
+        """Topic, schema version, state, time and version of a stream's events, in pages."""
         statement, parameters = _of_stream(_FACTS, stream, after, upto)
-        return self._rows(f"{statement} ORDER BY originator_version", parameters)
+        statement += " ORDER BY originator_version"
+        if after:  # what came since a snapshot: too little for the server to be at work meanwhile
+            yield self._rows(statement, parameters)
+        else:
+            yield from self._database.ask_for_pages(lambda link: link.pages(numbered(statement), parameters))
 
     def select_notifications(
         self,

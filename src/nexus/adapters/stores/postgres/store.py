@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from datetime import datetime
 from typing import Any, Final, cast
 
@@ -145,7 +146,10 @@ class PostgresStore:
         return cast(list[Envelope], list(self._events.get(stream, gt=after, lte=upto)))
 
     def history(self, stream: str, *, after: int = 0, upto: int | None = None) -> Iterator[Fact]:
-        return self._mapper.to_facts(self._recorder.select_facts(stream, after, upto))
+        # Closed here: an error would keep it, and with it a connection, for as long as somebody keeps the error.
+        with closing(self._recorder.select_facts(stream, after, upto)) as pages:
+            for page in pages:
+                yield from self._mapper.to_facts(page)
 
     def last(self, stream: str) -> Envelope | None:
         return cast(Envelope | None, next(self._events.get(stream, desc=True, limit=1), None))
