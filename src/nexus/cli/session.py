@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, cast
 
@@ -12,6 +11,10 @@ import click
 from nexus.cli.output import Output
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
+    from nexus.adapters.stores.postgres import PostgresViews
+    from nexus.adapters.stores.sqlite import SQLiteViews
     from nexus.config import Settings
     from nexus.domain.bodies import BodyKeepingStore
     from nexus.domain.ports import Reading
@@ -111,12 +114,20 @@ class Session:
     @cached_property
     def queries(self) -> SandboxQueries:
         """The read models alone: the quick way for commands that only look."""
-        from nexus.engine.wiring import is_postgres, open_views
         from nexus.projections.queries import SandboxQueries
 
-        if is_postgres(self.settings):
-            return SandboxQueries(self.store.views)
-        return SandboxQueries(open_views(self.settings))
+        return SandboxQueries(self.store.views if self._is_open else self._views)
+
+    @property
+    def _is_open(self) -> bool:
+        """Whether there is a store, which then serves for looking, too."""
+        return self._engine is not None or self._store is not None
+
+    @cached_property
+    def _views(self) -> SQLiteViews | PostgresViews:
+        from nexus.engine.wiring import open_views
+
+        return open_views(self.settings)
 
     @cached_property
     def bodies(self) -> Bodies:
@@ -133,10 +144,8 @@ class Session:
         return History(self.store, self.queries)
 
     def now(self) -> datetime:
-        """The store's time. The embedded store lives on this machine, so its clock is at hand without opening it."""
-        from nexus.engine.wiring import is_postgres
-
-        return self.store.now() if is_postgres(self.settings) else datetime.now(UTC)
+        """The store's time."""
+        return (self.store if self._is_open else self._views).now()
 
     def close(self) -> None:
         """Let go of what was opened."""
@@ -148,6 +157,8 @@ class Session:
             self._engine.close()
         if self._store is not None:
             self._store.close()
+        if "_views" in self.__dict__:
+            self._views.close()
 
 
 pass_session = click.make_pass_decorator(Session)

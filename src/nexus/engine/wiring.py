@@ -13,8 +13,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from nexus.adapters.cipher import MasterKeys
+    from nexus.adapters.stores.postgres import PostgresViews
+    from nexus.adapters.stores.sqlite import SQLiteViews
     from nexus.domain.bodies import BodyKeepingStore, BodyStore
-    from nexus.domain.ports import Reading, ViewStore
+    from nexus.domain.ports import Reading
     from nexus.domain.provider import Provider
     from nexus.engine.bodies import Bodies
     from nexus.engine.capture import Keeping
@@ -54,10 +56,12 @@ def open_store(settings: Settings) -> BodyKeepingStore:
     return SQLiteStore(store_path(settings), tables=TABLES)
 
 
-def open_views(settings: Settings) -> ViewStore:
+def open_views(settings: Settings) -> SQLiteViews | PostgresViews:
     """The read models alone, for reading: imports no event sourcing library and no provider."""
     if is_postgres(settings):
-        return open_store(settings).views
+        from nexus.adapters.stores.postgres.views import PostgresViews
+
+        return PostgresViews(settings.database_url)
     from nexus.adapters.stores.sqlite.views import SQLiteViews
 
     return SQLiteViews(store_path(settings))

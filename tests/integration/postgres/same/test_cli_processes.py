@@ -30,19 +30,20 @@ def test_no_connection_gets_the_number_of_a_closed_stream(nexus: Console) -> Non
 
 @pytest.fixture
 def imports_of_the_store() -> set[str]:
-    """Its driver, and what that needs; a look at the read models opens the whole store."""
-    return {"psycopg", "asyncio", "logging", "eventsourcing", "pydantic"}
+    """Its driver, and what that needs."""
+    return {"psycopg", "asyncio", "logging"}
 
 
 @pytest.mark.parametrize(
     ("arguments", "never"),
     [
         (["sandbox", "list"], HEAVY),
+        (["sandbox", "status", "box"], HEAVY),
         (["sandbox", "run", "box", "-c", "out x"], {*SDKS, "rich"}),
         (["events", "list"], {*SDKS, "rich", "transitions"}),
         (["config", "show"], {*HEAVY, "psycopg.pq", "sqlite3"}),
     ],
-    ids=["list", "run", "events", "no store"],
+    ids=["list", "status", "run", "events", "no store"],
 )
 def test_what_a_call_imports(
     nexus: Console, arguments: list[str], never: set[str], imports_of_the_store: set[str]

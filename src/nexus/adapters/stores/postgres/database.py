@@ -12,7 +12,8 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Final, TypeVar
+from datetime import datetime
+from typing import Final, TypeVar, cast
 from weakref import WeakSet
 
 import psycopg
@@ -140,6 +141,14 @@ class Database:
                 if attempt == 3:
                     raise
             self._forget_idle()
+
+    def now(self) -> datetime:
+        """The server's clock: never ahead of it, and behind by less than a round trip."""
+        return self.clock.now(self._ask_the_time)
+
+    def _ask_the_time(self) -> datetime:
+        ((moment,),) = self.ask(lambda link: link.run("SELECT clock_timestamp()"))
+        return cast(datetime, moment)
 
     def connect(self) -> Link:
         """A connection outside the pool, for who closes it; checked like all others."""

@@ -72,11 +72,7 @@ class PostgresStore:
 
     def now(self) -> datetime:
         """The server's clock: never ahead of it, and behind by less than a round trip."""
-        return self._database.clock.now(self._ask_the_time)
-
-    def _ask_the_time(self) -> datetime:
-        ((moment,),) = self._database.ask(lambda link: link.run("SELECT clock_timestamp()"))
-        return cast(datetime, moment)
+        return self._database.now()
 
     # --- appending -----------------------------------------------------------------------------------------------
     def append(

@@ -6,6 +6,7 @@ import contextlib
 import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
 from itertools import groupby
 from typing import Any, Final
 
@@ -38,6 +39,10 @@ class PostgresViews:
     def of_tenant(self, tenant_id: str) -> PostgresViews:
         """The same views by row-level security: rows of other tenants are not there, whatever is asked."""
         return PostgresViews(self._database, scope=f"tenant:{tenant_id}")
+
+    def now(self) -> datetime:
+        """The server's clock, see `PostgresStore.now`."""
+        return self._database.now()
 
     def query(self, sql: str, params: Mapping[str, Scalar] | None = None) -> list[dict[str, Any]]:
         statement, names = statements.portable(sql)

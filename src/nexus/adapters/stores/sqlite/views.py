@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,10 @@ class SQLiteViews:
 
     def __init__(self, path: Path | Database) -> None:
         self._database = path if isinstance(path, Database) else Database(path, readonly=True)
+
+    def now(self) -> datetime:
+        """This machine's clock, see `SQLiteStore.now`."""
+        return datetime.now(UTC)
 
     def query(self, sql: str, params: Mapping[str, Scalar] | None = None) -> list[dict[str, Any]]:
         if self._database.readonly and not self._database.exists():
