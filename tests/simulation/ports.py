@@ -101,6 +101,9 @@ class SimViews:
     def begin(self, *_given: Any, **_more: Any) -> Any:
         raise AssertionError("no schedule rebuilds")
 
+    def fill(self, *_given: Any) -> bool:
+        raise AssertionError("no schedule rebuilds")
+
     def complete(self, tables: Sequence[Table]) -> None:
         raise AssertionError("no schedule rebuilds")
 
@@ -181,6 +184,9 @@ class SimStore:
         self, after: int, limit: int = 1000, *, upto: int | None = None, columns: Sequence[str] = ()
     ) -> Sequence[Sequence[Any]]:
         raise AssertionError("no schedule seals")
+
+    def pages(self, size: int, *, columns: Sequence[str] = ()) -> Any:
+        raise AssertionError("no schedule rebuilds")
 
     def head(self) -> int:
         return len(self.log)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol
@@ -51,8 +51,6 @@ class RowsWrite:
     columns: tuple[str, ...]
     rows: Sequence[tuple[Scalar, ...]]
     """The key's values first, then the columns'."""
-    fresh: bool = False
-    """No row has one of these keys; one that has is an error of the writer's, and nothing is written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,15 +94,25 @@ class ViewStore(Protocol):
         """
         ...
 
-    def begin(self, tables: Sequence[Table], projection: str, *, bare: bool = False) -> None:
+    def begin(self, tables: Sequence[Table], projection: str, *, indexed: bool = True, keyed: bool = True) -> None:
         """Make these tables anew, empty, with the projection at position 0; one transaction.
 
-        Bare ones are for filling: `complete` makes their indexes afterwards, which costs less than keeping them up.
+        Those that are not `indexed` get their indexes by `complete` afterwards, which costs less than keeping them up
+        meanwhile; those that are not `keyed` their key, too, if the store can: they take nothing but `fill`.
+        """
+        ...
+
+    def fill(self, table: Table, projection: str, pages: Iterable[tuple[int, Sequence[tuple[Scalar, ...]]]]) -> bool:
+        """Write rows into a table that was just begun: all of them new, with the values of all its columns.
+
+        Takes them with the positions up to which they were read from the log, some pages in one transaction; False,
+        and no more written, when another wrote with the same key. Rows that were there before are an error, here or
+        in `complete`: `sqlite3.IntegrityError` and the like. A crash may take the last rows back, as in `advance`.
         """
         ...
 
     def complete(self, tables: Sequence[Table]) -> None:
-        """Make the indexes of bare tables, where they are missing; a table that is gone took another's place."""
+        """Make what these tables lack of their keys and indexes; a table that is gone took another's place."""
         ...
 
     def swap(
@@ -193,6 +201,13 @@ class EventStore(Protocol):
         self, after: int, limit: int = 1000, *, upto: int | None = None, columns: Sequence[str] = ()
     ) -> Sequence[Sequence[Any]]:
         """Like `read`, undecoded, for sealing, verifying and rebuilding: these columns, or all of `RAW_COLUMNS`."""
+        ...
+
+    def pages(self, size: int, *, columns: Sequence[str] = ()) -> Generator[Sequence[Sequence[Any]], None, None]:
+        """The whole log, as `raw` has it, page by page, to the end that it has when it is reached.
+
+        While the caller is busy with one page, the database may work on the next.
+        """
         ...
 
     def head(self) -> int:

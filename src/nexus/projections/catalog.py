@@ -6,12 +6,13 @@ position, in batches, and are caught up when they are read or by a worker.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, Final, Protocol, TypeGuard
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, Final, Protocol, TypeGuard
 
 from nexus.domain.errors import InvalidInput
 from nexus.domain.events import Envelope
-from nexus.domain.ports import RowWrite, Scalar, Table
+from nexus.domain.ports import RowWrite, Table
+from nexus.projections.columns import RowsOf
 from nexus.projections.executions import Executions
 from nexus.projections.inline import INLINE, InlineProjection
 
@@ -29,18 +30,15 @@ class FollowingProjection(Protocol):
         ...
 
 
-PlainRow = Callable[[Mapping[str, Any], str, str, tuple[str, str, str | None]], tuple[Scalar, ...]]
-"""From an event's fields as JSON has them, its stream, when it occurred, and its tenant, actor and agent: the values of
-the row's key, then of its columns."""
-
-
 class PlainProjection(FollowingProjection, Protocol):
     """One of a single table that reads neither times nor enumerations out of events: several times as fast."""
 
-    plain: ClassVar[Mapping[str, tuple[tuple[str, ...], PlainRow]]]
-    """By topic, the columns and what `apply` writes there, from plain values; other events write nothing."""
+    plain: ClassVar[Mapping[str, tuple[tuple[str, ...], RowsOf]]]
+    """By topic, the columns that its events write and what `apply` writes there; other events write nothing."""
     begins: ClassVar[frozenset[str]]
-    """Topics whose events always write a row that was not there."""
+    """Topics whose events write a row that was not there."""
+    ends: ClassVar[frozenset[str]]
+    """Topics whose events are the last to write their row."""
 
 
 Projection = InlineProjection | FollowingProjection

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
-from operator import itemgetter
+from itertools import repeat
 from typing import Any, ClassVar, Final
 
 from nexus.domain import events as ev
-from nexus.domain.ports import RowWrite, Scalar, Table
+from nexus.domain.ports import RowWrite, Table
 from nexus.domain.sandbox import sandbox_id_of
 from nexus.domain.values import to_text
+from nexus.projections.columns import Events, Row, RowsOf
 from nexus.projections.tables import EXECUTIONS
-
-_Fields = Mapping[str, Any]
-_Whose = tuple[str, str, str | None]
-_Row = tuple[Scalar, ...]
 
 _STARTED: Final = (
     "tenant_id", "actor", "agent_id", "status", "started_at", "language", "code_sha256", "code_bytes", "timeout",
@@ -26,29 +23,33 @@ _MEASURED: Final = (
 _ENDED: Final = ("status", "finished_at", "signal", "oom_killed", "truncated", *_MEASURED)
 
 _sandbox: Final = lru_cache(maxsize=4096)(sandbox_id_of)
-_given: Final = itemgetter(*_STARTED[5:])
-_measured: Final = itemgetter(*_MEASURED)
 
 
-def _started(event: _Fields, stream: str, at: str, whose: _Whose) -> _Row:
-    return (event["execution_id"], _sandbox(stream), *whose, "running", at, *_given(event))
+def _started(events: Events) -> Iterator[Row]:
+    whose = events.tenants, events.actors, events.agents
+    return _rows(events, *whose, repeat("running"), events.occurred_at, *events.get(*_STARTED[5:]))
 
 
-def _finished(event: _Fields, stream: str, at: str, _whose: _Whose) -> _Row:
-    return _ended("finished", event, stream, at, event["signal"], int(event["oom_killed"]))
+def _finished(events: Events) -> Iterator[Row]:
+    signal, oom_killed = events.get("signal", "oom_killed")
+    return _ended("finished", events, signal, map(int, oom_killed))
 
 
-def _timed_out(event: _Fields, stream: str, at: str, _whose: _Whose) -> _Row:
-    return _ended("timed_out", event, stream, at, None, 0)
+def _timed_out(events: Events) -> Iterator[Row]:
+    return _ended("timed_out", events, repeat(None), repeat(0))
 
 
-def _ended(status: str, event: _Fields, stream: str, at: str, signal: int | None, oom_killed: int) -> _Row:
-    key = event["execution_id"], _sandbox(stream)
-    return (*key, status, at, signal, oom_killed, int(event["truncated"]), *_measured(event))
+def _ended(status: str, events: Events, signal: Iterable[Any], oom_killed: Iterable[int]) -> Iterator[Row]:
+    truncated, *measured = events.get("truncated", *_MEASURED)
+    return _rows(events, repeat(status), events.occurred_at, signal, oom_killed, map(int, truncated), *measured)
 
 
-def _lost(event: _Fields, stream: str, at: str, _whose: _Whose) -> _Row:
-    return event["execution_id"], _sandbox(stream), "lost", at, event["reason"]
+def _lost(events: Events) -> Iterator[Row]:
+    return _rows(events, repeat("lost"), events.occurred_at, *events.get("reason"))
+
+
+def _rows(events: Events, *columns: Iterable[Any]) -> Iterator[Row]:
+    return zip(*events.get("execution_id"), map(_sandbox, events.streams), *columns, strict=False)
 
 
 class Executions:
@@ -57,7 +58,7 @@ class Executions:
     name: ClassVar[str] = "executions"
     version: ClassVar[int] = 1
     tables: ClassVar[tuple[Table, ...]] = (EXECUTIONS,)
-    plain: ClassVar[Mapping[str, tuple[tuple[str, ...], Callable[[_Fields, str, str, _Whose], _Row]]]] = {
+    plain: ClassVar[Mapping[str, tuple[tuple[str, ...], RowsOf]]] = {
         ev.ExecutionStarted.TOPIC: (_STARTED, _started),
         ev.ExecutionFinished.TOPIC: (_ENDED, _finished),
         ev.ExecutionTimedOut.TOPIC: (_ENDED, _timed_out),
@@ -65,13 +66,21 @@ class Executions:
     }
     """See `nexus.projections.catalog.PlainProjection`."""
     begins: ClassVar[frozenset[str]] = frozenset({ev.ExecutionStarted.TOPIC})
+    ends: ClassVar[frozenset[str]] = frozenset(plain) - begins
 
     def apply(self, envelope: ev.Envelope) -> Sequence[RowWrite]:
         found = self.plain.get(envelope.topic)
         if found is None:
             return ()
-        columns, row_of = found
-        whose = (envelope.tenant_id, envelope.actor, envelope.agent_id)
-        row = row_of(vars(envelope.event), envelope.originator_id, to_text(envelope.occurred_at), whose)
+        columns, rows_of = found
+        event = Events(
+            [vars(envelope.event)],
+            [envelope.originator_id],
+            [to_text(envelope.occurred_at)],
+            [envelope.tenant_id],
+            [envelope.actor],
+            [envelope.agent_id],
+        )
+        (row,) = rows_of(event)
         key = dict(zip(EXECUTIONS.key, row, strict=False))
         return (RowWrite(EXECUTIONS.name, key, dict(zip(columns, row[len(key) :], strict=True))),)

@@ -59,8 +59,7 @@ class Follower:
         self._plain: PlainReplay | None = None
         if not self._careful and is_plain(self._projection):
             (table,) = self._projection.tables
-            where, fresh = self._table(table.name), table.name in self._tables
-            self._plain = PlainReplay(self._projection, where, self._poisons, skips, fresh=fresh)
+            self._plain = PlainReplay(self._projection, self._table(table.name), self._poisons, skips)
 
     @property
     def poisoned(self) -> Sequence[Poison]:

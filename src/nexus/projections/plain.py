@@ -1,42 +1,45 @@
 """From raw pages of the log to rows, for read models that need no more of an event than JSON's own kinds of values.
 
-Neither envelopes nor events are made, and rows of one shape travel as one value: a page costs a third of its time.
+Neither envelopes nor events are made; events of one kind are read together, column by column, and rows of one shape
+travel as one value: a page costs a quarter of its time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from operator import itemgetter
 from typing import Any, Final
 
 from nexus.domain.errors import UnreadableEvent
-from nexus.domain.plain import plain
-from nexus.domain.ports import RowsWrite, Scalar
+from nexus.domain.plain import all_plain, plain
+from nexus.domain.ports import RowsWrite
 from nexus.projections.catalog import PlainProjection
+from nexus.projections.columns import Events, Row, RowsOf
 from nexus.projections.replay import Poison
 
 COLUMNS: Final = (
     "position", "originator_id", "topic", "schema_version", "state", "occurred_at", "tenant_id", "actor", "agent_id",
 )  # fmt: skip
 """Of the log, what it takes, in this order."""
+_KIND: Final = itemgetter(2, 3)
 
 RawEvent = Sequence[Any]
 
 
-Row = tuple[Scalar, ...]
-"""The key's values, then those of the columns of a `_Shape`."""
+class Shape:
+    """Columns that are written together, and what becomes of a row that others are written to, too.
 
+    A row of a shape has the key's values, then those of the columns.
+    """
 
-class _Shape:
-    """Columns that are written together, and what becomes of a row that others are written to, too."""
-
-    def __init__(self, key: int, columns: tuple[str, ...]) -> None:
+    def __init__(self, key: tuple[str, ...], columns: tuple[str, ...]) -> None:
         self.columns = columns
         self._key = key
-        self._joined: dict[_Shape, tuple[_Shape, Callable[[Row], Row]]] = {}
+        self._joined: dict[Shape, tuple[Shape, Callable[[Row], Row]]] = {}
 
-    def join(self, row: Row, later: _Shape, more: Row) -> tuple[_Shape, Row]:
+    def join(self, row: Row, later: Shape, more: Row) -> tuple[Shape, Row]:
         """The row after both; what is later counts."""
         known = self._joined.get(later)
         if known is None:
@@ -44,76 +47,131 @@ class _Shape:
         shape, pick = known
         return shape, pick(row + more)
 
-    def _join(self, later: _Shape) -> tuple[_Shape, Callable[[Row], Row]]:
-        columns = tuple(dict.fromkeys(self.columns + later.columns))
-        ours = {name: self._key + place for place, name in enumerate(self.columns)}
-        begin = self._key + len(self.columns) + self._key
-        ours.update((name, begin + place) for place, name in enumerate(later.columns))
-        return _Shape(self._key, columns), itemgetter(*range(self._key), *(ours[name] for name in columns))
+    def _join(self, later: Shape) -> tuple[Shape, Callable[[Row], Row]]:
+        shape = Shape(self._key, tuple(dict.fromkeys(self.columns + later.columns)))
+        return shape, self.whole((*self._key, *shape.columns), later)
+
+    def whole(self, columns: Iterable[str], later: Shape | None = None) -> Callable[[Row], Row]:
+        """What picks these columns out of a row of this shape, one of the later shape, and None for what they lack."""
+        names = [*self._key, *self.columns]
+        if later is not None:
+            names += [*later._key, *later.columns]
+        places = {name: place for place, name in enumerate(names)}
+        return itemgetter(*(places.get(name, len(names)) for name in columns))
 
 
-_Rows = dict[Row, tuple[_Shape, Row]]
+class Kind:
+    """What the events of a topic write."""
+
+    def __init__(self, shape: Shape, rows_of: RowsOf, *, begins: bool, ends: bool) -> None:
+        self.shape = shape
+        self.rows_of = rows_of
+        self.begins = begins
+        self.ends = ends
+
+
+Rows = dict[Row, tuple[Shape, Row]]
+"""By key."""
+
+
+class Reader:
+    """What each event writes, in the log's order."""
+
+    def __init__(self, projection: PlainProjection, poisoned: dict[str, Poison], skipped: AbstractSet[int]) -> None:
+        (table,) = projection.tables
+        shapes = {columns: Shape(table.key, columns) for columns, _ in projection.plain.values()}
+        self._kinds = {
+            topic: Kind(shapes[columns], rows_of, begins=topic in projection.begins, ends=topic in projection.ends)
+            for topic, (columns, rows_of) in projection.plain.items()
+        }
+        self._poisoned, self._skipped = poisoned, skipped
+
+    def read(self, page: Sequence[RawEvent]) -> Iterator[tuple[Kind, Row]]:
+        if self._is_clean(page):
+            try:
+                found = self._by_kind(page)
+            except Exception:  # noqa: BLE001 - one by one it is found which of them it is
+                return self._one_by_one(page)
+            return self._in_order(page, found)
+        return self._one_by_one(page)
+
+    def _is_clean(self, page: Sequence[RawEvent]) -> bool:
+        """Whether none of it is to be passed over."""
+        return (not self._poisoned or self._poisoned.keys().isdisjoint([one[1] for one in page])) and (
+            not self._skipped or self._skipped.isdisjoint([one[0] for one in page])
+        )
+
+    def _by_kind(self, page: Sequence[RawEvent]) -> dict[tuple[str, int], tuple[Kind, Iterator[Row]] | None]:
+        together: dict[tuple[str, int], list[RawEvent]] = defaultdict(list)
+        for one in page:
+            together[_KIND(one)].append(one)
+        found: dict[tuple[str, int], tuple[Kind, Iterator[Row]] | None] = {}
+        for (topic, schema_version), events in together.items():
+            _, streams, _, _, states, *others = zip(*events, strict=True)
+            fields = all_plain(topic, schema_version, states)
+            kind = self._kinds.get(topic)
+            # All rows are made now: what one of the events cannot be taken for is to be known before any is written.
+            rows = None if kind is None else iter([*kind.rows_of(Events(fields, streams, *others))])
+            found[topic, schema_version] = None if kind is None or rows is None else (kind, rows)
+        return found
+
+    def _in_order(
+        self, page: Sequence[RawEvent], found: dict[tuple[str, int], tuple[Kind, Iterator[Row]] | None]
+    ) -> Iterator[tuple[Kind, Row]]:
+        for one in page:
+            it = found[_KIND(one)]
+            if it is not None:
+                kind, rows = it
+                yield kind, next(rows)
+
+    def _one_by_one(self, page: Sequence[RawEvent]) -> Iterator[tuple[Kind, Row]]:
+        for position, stream, topic, schema_version, state, *others in page:
+            if stream in self._poisoned or position in self._skipped:
+                continue
+            try:
+                event = plain(topic, schema_version, state)
+                kind = self._kinds.get(topic)
+                if kind is None:
+                    continue
+                (row,) = kind.rows_of(Events([event], [stream], *([value] for value in others)))
+            except Exception as error:  # noqa: BLE001 - whatever a read model trips over, the others go on
+                reason = error.message if isinstance(error, UnreadableEvent) else f"{type(error).__name__}: {error}"
+                self._poisoned[stream] = Poison(stream, position, topic, schema_version, reason[:500])
+            else:
+                yield kind, row
 
 
 class PlainReplay:
     """What `replay` gives for pages of envelopes, for pages of raw events."""
 
     def __init__(
-        self,
-        projection: PlainProjection,
-        table: str,
-        poisoned: dict[str, Poison],
-        skipped: AbstractSet[int],
-        *,
-        fresh: bool,
+        self, projection: PlainProjection, table: str, poisoned: dict[str, Poison], skipped: AbstractSet[int]
     ) -> None:
-        """`table` is where the rows go; `poisoned` grows by whatever cannot be taken.
-
-        `fresh` says that the table was empty at the log's beginning, so that what begins there is new.
-        """
+        """`table` is where the rows go; `poisoned` grows by whatever cannot be taken."""
         (own,) = projection.tables
         self._table, self._key = table, own.key
-        self._poisoned, self._skipped = poisoned, skipped
-        shapes = {columns: _Shape(len(own.key), columns) for columns, _ in projection.plain.values()}
-        begins = projection.begins if fresh else frozenset[str]()
-        self._kinds = {
-            topic: (shapes[columns], row_of, topic in begins) for topic, (columns, row_of) in projection.plain.items()
-        }
+        self._reader = Reader(projection, poisoned, skipped)
 
     def rows(self, page: Sequence[RawEvent]) -> list[RowsWrite]:
         """What this page changes."""
-        kinds, poisoned, skipped, width = self._kinds, self._poisoned, self._skipped, len(self._key)
-        new: _Rows = {}
-        others: _Rows = {}
-        for position, stream, topic, schema_version, state, at, tenant, actor, agent in page:
-            if stream in poisoned or position in skipped:
-                continue
-            try:
-                event = plain(topic, schema_version, state)
-                if topic not in kinds:
-                    continue
-                shape, row_of, begins = kinds[topic]
-                row = row_of(event, stream, at, (tenant, actor, agent))
-            except Exception as error:  # noqa: BLE001 - whatever a read model trips over, the others go on
-                reason = error.message if isinstance(error, UnreadableEvent) else f"{type(error).__name__}: {error}"
-                poisoned[stream] = Poison(stream, position, topic, schema_version, reason[:500])
-                continue
-            key = row[:width]
-            if key in new:
-                before, there = new[key]
-                new[key] = before.join(there, shape, row)
-            elif key in others:
-                before, there = others[key]
-                others[key] = before.join(there, shape, row)
-            elif begins:
-                new[key] = shape, row
-            else:
-                others[key] = shape, row
-        return [*self._grouped(new, fresh=True), *self._grouped(others, fresh=False)]
+        found: Rows = {}
+        for kind, row in self._reader.read(page):
+            write(found, row[: len(self._key)], kind.shape, row)
+        return grouped(found, self._table, self._key)
 
-    def _grouped(self, found: _Rows, *, fresh: bool) -> Iterator[RowsWrite]:
-        groups: dict[_Shape, list[Row]] = {}
-        for shape, row in found.values():
-            groups.setdefault(shape, []).append(row)
-        for shape, rows in groups.items():
-            yield RowsWrite(self._table, self._key, shape.columns, rows, fresh)
+
+def write(rows: Rows, key: Row, shape: Shape, row: Row) -> None:
+    """Note what is written to the row of this key."""
+    if key in rows:
+        before, there = rows[key]
+        rows[key] = before.join(there, shape, row)
+    else:
+        rows[key] = shape, row
+
+
+def grouped(rows: Rows, table: str, key: tuple[str, ...]) -> list[RowsWrite]:
+    """Rows of one shape together."""
+    groups: dict[Shape, list[Row]] = defaultdict(list)
+    for shape, row in rows.values():
+        groups[shape].append(row)
+    return [RowsWrite(table, key, shape.columns, some) for shape, some in groups.items()]

@@ -7,20 +7,24 @@ runs while nothing is appended and takes whatever they wrote in the meantime fro
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from nexus.domain.errors import Conflict
-from nexus.domain.ports import EventStore, RowsWrite, RowWrite
-from nexus.projections.catalog import Projection, key
+from nexus.domain.errors import Conflict, NexusError
+from nexus.domain.ports import EventStore, RowsWrite, RowWrite, Table
+from nexus.projections.catalog import Projection, is_plain, key
+from nexus.projections.filling import fill
 from nexus.projections.follower import PAGE, Follower
 from nexus.projections.pipeline import run_through
 from nexus.projections.positions import live_keys, quarantined_under, skipped
 from nexus.projections.tables import QUARANTINE, SKIPPED
 
 _PAGE: Final = 5000
-"""Events per transaction: nobody waits for one of them to be seen, and each costs a flush to disk."""
+"""Events per transaction: nobody waits for one of them to be seen."""
+_FILLED_PAGE: Final = 250
+"""Events that are read at once for filling a table. While they are worked on the server sends the next, as far as the
+socket takes it, some 200 kB with what the kernel adds; then it waits."""
 ABANDONED: Final = 5.0
 """Seconds without any progress after which another's rebuild counts as abandoned."""
 
@@ -44,7 +48,7 @@ class Rebuilt:
 
 
 def rebuild(
-    store: EventStore, projection: Projection, progress: Callable[[int], None] | None = None, *, page: int = _PAGE
+    store: EventStore, projection: Projection, progress: Callable[[int], None] | None = None, *, page: int | None = None
 ) -> Rebuilt:
     """Replays the whole log. `progress` is told the position now and then.
 
@@ -52,16 +56,22 @@ def rebuild(
     """
     built = f"{key(projection)}:aside"
     tables = {table.name: f"{table.name}__aside" for table in projection.tables}
-    _start(store, projection, built, tables)
+    aside = [replace(table, name=tables[table.name]) for table in projection.tables]
+    _wait_for_another(store, projection, built)
+    # Should another one begin at this very moment, both write the same tables, each page of the log once.
+    events, goes_on = _filled(store, projection, built, aside, page, progress)
     follower = Follower(store, projection, written_as=built, tables=tables, honours_skips=False)
-    events = run_through(follower, page, progress)
+    if events is not None and goes_on:
+        followed = run_through(follower, page or _PAGE, progress)
+        events = None if followed is None else events + followed
+        store.views.complete(aside)
     position = None if events is None else _finish(store, projection, follower, built, tables)
     if events is None or position is None:
         raise RebuildInProgress(f"Another process began to rebuild {projection.name}", projection=projection.name)
     return Rebuilt(projection.name, projection.version, position, events, len(follower.poisoned))
 
 
-def _start(store: EventStore, projection: Projection, built: str, tables: Mapping[str, str]) -> None:
+def _wait_for_another(store: EventStore, projection: Projection, built: str) -> None:
     seen = store.views.position(built)
     if seen is not None:
         deadline = time.monotonic() + ABANDONED
@@ -69,8 +79,38 @@ def _start(store: EventStore, projection: Projection, built: str, tables: Mappin
             time.sleep(0.05)
             if store.views.position(built) != seen:
                 raise RebuildInProgress(f"{projection.name} is being rebuilt", projection=projection.name)
-    # Should another one begin at this very moment, both fill the same tables, each page of the log once.
-    store.views.begin([replace(table, name=tables[table.name]) for table in projection.tables], built, bare=True)
+
+
+def _filled(
+    store: EventStore,
+    projection: Projection,
+    built: str,
+    aside: Sequence[Table],
+    page: int | None,
+    progress: Callable[[int], None] | None,
+) -> tuple[int | None, bool]:
+    """Begin the new tables, and fill that of a plain read model. How many events it took, and whether more are left."""
+    if is_plain(projection):
+        _begin(store, built, aside, keyed=False)
+        try:
+            return fill(store, projection, built, aside[0], page or _FILLED_PAGE, progress)
+        except NexusError:
+            raise
+        except Exception:  # noqa: BLE001 - a value that no column takes, or a row that was there: found step by step
+            _begin(store, built, aside, keyed=True)
+    else:
+        _begin(store, built, aside, keyed=True)
+    return 0, True
+
+
+def _begin(store: EventStore, built: str, aside: Sequence[Table], *, keyed: bool) -> None:
+    store.views.begin(aside, built, indexed=False, keyed=keyed)
+    left = [
+        RowWrite(QUARANTINE.name, {"projection": built, "originator_id": poison.originator_id}, None)
+        for poison in quarantined_under(store.views, built)
+    ]
+    if left:  # of a rebuild that never came to its end: everything is tried again
+        store.views.advance(built, 0, 0, left)
 
 
 def _finish(
@@ -83,7 +123,6 @@ def _finish(
             position = follower.last(found)
         return position, [*rows, *_quarantine_moved(store, projection, follower, built)]
 
-    store.views.complete([replace(table, name=tables[table.name]) for table in projection.tables])
     return store.views.swap(
         {aside: live for live, aside in tables.items()},
         built=built,

@@ -67,7 +67,7 @@ def verify(store: EventStore, projection: Projection) -> Verdict:
     _sweep(store, projection)
     mark = f"{int(time.time()):08x}{random.randrange(16**6):06x}"
     aside, tables = _aside(projection, mark)
-    views.begin([replace(table, name=tables[table.name]) for table in projection.tables], aside, bare=True)
+    views.begin([replace(table, name=tables[table.name]) for table in projection.tables], aside, indexed=False)
     try:
         if is_following(projection):
             live = Follower(store, projection)

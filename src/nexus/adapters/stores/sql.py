@@ -39,15 +39,20 @@ def identifier(name: str) -> str:
     return f'"{name}"'
 
 
-def create_table(table: Table, types: Mapping[str, str] = TYPES) -> str:
+def create_table(table: Table, types: Mapping[str, str] = TYPES, *, keyed: bool = True) -> str:
     """Columns are nullable but for the key: a row may be written in parts."""
     lines = []
     for name, kind in table.columns.items():
         if kind not in types:
             raise ValueError(f"column {name!r} of {table.name!r} has type {kind!r}, not one of {', '.join(types)}")
         lines.append(f"{identifier(name)} {types[kind]}{' NOT NULL' if name in table.key else ''}")
-    lines.append(f"PRIMARY KEY ({_listed(table.key)})")
+    if keyed:
+        lines.append(primary_key(table))
     return f"CREATE TABLE IF NOT EXISTS {identifier(table.name)} ({', '.join(lines)})"
+
+
+def primary_key(table: Table) -> str:
+    return f"PRIMARY KEY ({_listed(table.key)})"
 
 
 def create_indexes(table: Table, suffix: str) -> list[str]:

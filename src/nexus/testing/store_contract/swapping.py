@@ -38,7 +38,7 @@ class SwapContract(StoreContractBase):
         store.views.drop([PETS.name, ASIDE.name], ["pets:1", "pets:2", "pets:2:aside"])
 
     def test_a_bare_table_is_filled_and_completed(self, building: EventStore, other: EventStore) -> None:
-        building.views.begin([ASIDE], "pets:2:aside", bare=True)
+        building.views.begin([ASIDE], "pets:2:aside", indexed=False)
         building.views.advance("pets:2:aside", 0, 4, [aside("a", "one"), aside("b", "two")], durable=False)
         for _ in range(2):  # another process may have been first
             building.views.complete([ASIDE])

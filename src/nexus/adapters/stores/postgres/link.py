@@ -89,14 +89,14 @@ class Link(psycopg.Connection[tuple[Any, ...]]):
         """
         return self._rows(self.send(statement, parameters, binary=binary))
 
-    def pages(self, statement: str, parameters: Sequence[Parameter] = ()) -> Iterator[list[Any]]:
+    def pages(self, statement: str, parameters: Sequence[Parameter] = (), size: int = _PAGE) -> Iterator[list[Any]]:
         """Like `run` with `binary`, in pages: while one is worked on, the server makes and sends the next.
 
         Nothing else can be asked of this connection until the last page was taken.
         """
         self._ask(statement, parameters, binary=True)
         if _IN_PAGES:
-            self.pgconn.set_chunked_rows_mode(_PAGE)
+            self.pgconn.set_chunked_rows_mode(size)
         self.wait(generators.send(self.pgconn))
         transformer = Transformer(self)
         begun = False

@@ -6,7 +6,7 @@ at everything, and locks the table for each append. ADR 0030 has the figures.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from operator import itemgetter
 from typing import Any, Final, Never, cast
 from uuid import UUID
@@ -28,6 +28,8 @@ _FACTS: Final = "topic, schema_version, state, occurred_at, originator_version"
 
 MOST_EVENTS: Final = 1 << ORDINAL_BITS
 """In one append: a position has room for so many per transaction."""
+_STRETCH: Final = 5000
+"""Events that one query asks for where all are wanted: none holds up what the server has to clean up for long."""
 MOST_BYTES: Final = 16 * 1024 * 1024
 """Of all payloads of one append. Events hold digests, sizes and reasons; whoever comes here does not."""
 
@@ -126,6 +128,23 @@ class Recorder(ApplicationRecorder):
     ) -> list[tuple[Any, ...]]:
         """The columns of events by position, as they are stored; the position first."""
         return self._select_log(after, limit, upto, (), ">", ", ".join(map(sql.identifier, columns)) or COLUMNS)
+
+    def select_pages(self, size: int, columns: Sequence[str]) -> Generator[list[tuple[Any, ...]], None, None]:
+        """What `select_raw` returns of the whole log, page by page."""
+        names, last, found = ", ".join(map(sql.identifier, columns)) or COLUMNS, 0, _STRETCH
+
+        def select(link: Link) -> Iterator[list[tuple[Any, ...]]]:
+            conditions, parameters = self._trusted(link)
+            where = " AND ".join([*conditions, "position > %s::bigint"])
+            statement = f"SELECT {names} FROM events WHERE {where} ORDER BY position LIMIT %s::bigint"
+            return link.pages(numbered(statement), [*parameters, last, _STRETCH], size)
+
+        while found >= _STRETCH:
+            found = 0
+            for page in self._database.ask_for_pages(select):
+                found, last = found + len(page), page[-1][0]
+                yield page
+            self.note(last)
 
     def _select_log(
         self,

@@ -224,38 +224,43 @@ def create(connection: Connection, tables: Sequence[Table]) -> None:
         raise _lacking(missing(connection, tables)) from None
 
 
-def replace(connection: Connection, tables: Sequence[Table], *, bare: bool = False) -> None:
-    """Make these tables anew, empty, inside the caller's transaction. Bare ones need `index` and `close`."""
+def replace(connection: Connection, tables: Sequence[Table], *, indexed: bool = True, keyed: bool = True) -> None:
+    """Make these tables anew, empty, inside the caller's transaction. Unless indexed they need `index` and `close`."""
     _lock(connection)
     for table in tables:
         connection.execute(f"DROP TABLE IF EXISTS {sql.identifier(table.name)}")
-    _make(connection, tables, bare=bare)
+    _make(connection, tables, indexed=indexed, keyed=keyed)
     _grant(connection)
 
 
-def _make(connection: Connection, tables: Sequence[Table], *, bare: bool = False) -> None:
+def _make(connection: Connection, tables: Sequence[Table], *, indexed: bool = True, keyed: bool = True) -> None:
     for table in missing(connection, tables):
         # Room on each page lets a row be updated in its place, without touching the indexes.
-        connection.execute(f"{sql.create_table(table, _TYPES)} WITH (fillfactor = 70)")
+        connection.execute(f"{sql.create_table(table, _TYPES, keyed=keyed)} WITH (fillfactor = 70)")
         name = sql.identifier(table.name)
         connection.execute(f"ALTER TABLE {name} ENABLE ROW LEVEL SECURITY")
         connection.execute(f"CREATE POLICY tenancy ON {name} USING ({_visible(table)})")
-        if not bare:
+        if indexed:
             _index(connection, table)
             close(connection, table.name)
 
 
 def index(connection: Connection, tables: Sequence[Table]) -> None:
-    """Give filled tables their indexes, where they have none but the key's."""
+    """Give filled tables the key and the indexes that they lack. Raises `UniqueViolation`."""
     with connection.transaction():
         _lock(connection)
-        bare = connection.execute(
-            "SELECT relname FROM pg_class WHERE relname = ANY(%s) AND relnamespace = current_schema()::regnamespace"
-            " AND NOT EXISTS (SELECT FROM pg_index WHERE indrelid = pg_class.oid AND NOT indisprimary)",
+        found = connection.execute(
+            "SELECT relname, EXISTS (SELECT FROM pg_index WHERE indrelid = pg_class.oid AND indisprimary),"
+            " EXISTS (SELECT FROM pg_index WHERE indrelid = pg_class.oid AND NOT indisprimary)"
+            " FROM pg_class WHERE relname = ANY(%s) AND relnamespace = current_schema()::regnamespace",
             ([table.name for table in tables],),
         ).fetchall()
+        made = {name: (keyed, indexed) for name, keyed, indexed in found}
         for table in tables:
-            if (table.name,) in bare:
+            keyed, indexed = made.get(table.name, (True, True))
+            if not keyed:
+                connection.execute(f"ALTER TABLE {sql.identifier(table.name)} ADD {sql.primary_key(table)}")
+            if not indexed:
                 _index(connection, table)
 
 

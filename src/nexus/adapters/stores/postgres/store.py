@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from datetime import datetime
 from typing import Any, Final, cast
@@ -167,6 +167,10 @@ class PostgresStore:
     ) -> list[tuple[Any, ...]]:
         self._trust_own_in(after, upto)
         return self._recorder.select_raw(after, limit, upto, columns)
+
+    def pages(self, size: int, *, columns: Sequence[str] = ()) -> Generator[list[tuple[Any, ...]], None, None]:
+        self._trust_own()
+        return self._recorder.select_pages(size, columns)
 
     def head(self) -> int:
         return self._trust_own() or self._head()

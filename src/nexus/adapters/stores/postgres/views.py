@@ -7,7 +7,7 @@ import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
-from itertools import groupby
+from itertools import chain, groupby, islice
 from typing import Any, Final
 
 import psycopg
@@ -24,6 +24,8 @@ from nexus.domain.ports import RowsWrite, RowWrite, Scalar, Table
 _SWAP_ATTEMPTS: Final = 60
 _SWAP_LOCK_SECONDS: Final = 0.3
 """How long a swap may hold up writers and readers before it lets them pass and tries again."""
+_TOGETHER: Final = 20
+"""Pages that are filled in by one transaction."""
 
 
 class PostgresViews:
@@ -75,11 +77,30 @@ class PostgresViews:
             write_rows(link, rows)
         return True
 
-    def begin(self, tables: Sequence[Table], projection: str, *, bare: bool = False) -> None:
+    def begin(self, tables: Sequence[Table], projection: str, *, indexed: bool = True, keyed: bool = True) -> None:
         with self._database.using() as link, link.transaction():
-            schema.replace(link, tables, bare=bare)
+            schema.replace(link, tables, indexed=indexed, keyed=keyed)
             _forget(link, [projection])
             link.execute("INSERT INTO projection_positions VALUES (%s, 0)", (projection,))
+
+    def fill(self, table: Table, projection: str, pages: Iterable[tuple[int, Sequence[tuple[Scalar, ...]]]]) -> bool:
+        """By COPY, the quickest way in; the server takes rows while the next page is made."""
+        names = ", ".join(map(sql.identifier, table.columns))
+        copy = f"COPY {sql.identifier(table.name)} ({names}) FROM STDIN"
+        left, position = iter(pages), 0
+        with self._database.using() as link, contextlib.suppress(_Overtaken):
+            for first in left:
+                with link.transaction():
+                    link.run("SET LOCAL synchronous_commit = off")
+                    with link.cursor() as cursor, cursor.copy(copy) as into:
+                        for upto, rows in chain([first], islice(left, _TOGETHER - 1)):  # noqa: B007 - the last counts
+                            for row in rows:
+                                into.write_row(row)
+                    if not _move(link, projection, position, upto):
+                        raise _Overtaken
+                position = upto
+            return True
+        return False
 
     def complete(self, tables: Sequence[Table]) -> None:
         with self._database.using() as link, contextlib.suppress(psycopg.errors.UndefinedTable):
@@ -127,36 +148,14 @@ class PostgresViews:
 # --- writing rows ----------------------------------------------------------------------------------------------------
 def write_rows(link: Link, rows: Sequence[RowWrite | RowsWrite]) -> None:
     """Write rows inside the caller's transaction, in their order."""
-    for (shape, fresh), group in groupby(
-        rows, key=lambda row: (sql.shape(row), isinstance(row, RowsWrite) and row.fresh)
-    ):
+    for shape, group in groupby(rows, key=sql.shape):
         for some in _runs(group):
             if shape.known or len(some) == 1:
                 for parameters in some:
                     link.run(statements.write(shape), parameters)
-            elif fresh and _is_open(link, shape.table):
-                _copy(link, shape, some)
             else:
                 types = _types(link, shape)
                 link.run(statements.bulk(shape, types), list(map(statements.array, zip(*some, strict=True))))
-
-
-def _kind(row: RowWrite | RowsWrite) -> tuple[sql.Shape, bool]:
-    return sql.shape(row), isinstance(row, RowsWrite) and row.fresh
-
-
-def _is_open(link: Link, table: str) -> bool:
-    """Whether no policy is in the way: COPY would refuse."""
-    ((closed,),) = link.run("SELECT row_security_active($1::text)", [sql.identifier(table)])
-    return not closed
-
-
-def _copy(link: Link, shape: sql.Shape, rows: Sequence[tuple[Any, ...]]) -> None:
-    """The quickest way in: half the server's work, for it looks for no row that may be there."""
-    names = ", ".join(map(sql.identifier, (*shape.key, *(shape.columns or ()))))
-    with link.cursor() as cursor, cursor.copy(f"COPY {sql.identifier(shape.table)} ({names}) FROM STDIN") as copy:
-        for row in rows:
-            copy.write_row(row)
 
 
 def _runs(rows: Iterable[RowWrite | RowsWrite]) -> Iterator[Sequence[tuple[Any, ...]]]:
@@ -222,6 +221,10 @@ def _move(link: Link, projection: str, expected: int | None, position: int) -> b
 
 
 # --- swapping --------------------------------------------------------------------------------------------------------
+class _Overtaken(Exception):
+    """Another wrote with the same key."""
+
+
 class _HeldUp(Exception):
     """Others did not let go in time. Nothing was changed."""
 

@@ -93,11 +93,11 @@ def missing(connection: sqlite3.Connection, tables: Sequence[Table]) -> list[Tab
     return [table for table in tables if table.name not in there]
 
 
-def create(connection: sqlite3.Connection, tables: Sequence[Table], *, bare: bool = False) -> None:
-    """Make these tables where they are missing, inside the caller's write transaction; bare ones without indexes."""
+def create(connection: sqlite3.Connection, tables: Sequence[Table], *, indexed: bool = True) -> None:
+    """Make these tables where they are missing, inside the caller's write transaction."""
     for table in missing(connection, tables):
         connection.execute(sql.create_table(table))
-        if not bare:
+        if indexed:
             _index(connection, table)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, cast
@@ -114,6 +114,14 @@ class SQLiteStore:
         self, after: int, limit: int = 1000, *, upto: int | None = None, columns: Sequence[str] = ()
     ) -> list[tuple[Any, ...]]:
         return self._recorder.select_raw(after, limit, upto, columns)
+
+    def pages(self, size: int, *, columns: Sequence[str] = ()) -> Generator[list[tuple[Any, ...]], None, None]:
+        after = 0
+        while page := self.raw(after, size, columns=columns):
+            yield page
+            if len(page) < size:
+                break
+            after = page[-1][0]
 
     def head(self) -> int:
         return self._recorder.max_notification_id() or 0

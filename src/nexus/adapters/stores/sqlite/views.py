@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -66,13 +66,26 @@ class SQLiteViews:
             write_rows(connection, rows)
         return True
 
-    def begin(self, tables: Sequence[Table], projection: str, *, bare: bool = False) -> None:
+    def begin(self, tables: Sequence[Table], projection: str, *, indexed: bool = True, keyed: bool = True) -> None:
+        """A key cannot be made later here: tables always have theirs."""
         with self._database.writing() as connection:
             for table in tables:
                 connection.execute(f"DROP TABLE IF EXISTS {sql.identifier(table.name)}")
-            schema.create(connection, tables, bare=bare)
+            schema.create(connection, tables, indexed=indexed)
             _forget(connection, [projection])
             _move(connection, projection, None, 0)
+
+    def fill(self, table: Table, projection: str, pages: Iterable[tuple[int, Sequence[tuple[Scalar, ...]]]]) -> bool:
+        names = ", ".join(map(sql.identifier, table.columns))
+        insert = f"INSERT INTO {sql.identifier(table.name)} ({names}) VALUES ({', '.join('?' * len(table.columns))})"
+        position = 0
+        for upto, rows in pages:
+            with self._database.writing() as connection:
+                if not _move(connection, projection, position, upto):
+                    return False
+                connection.executemany(insert, rows)
+            position = upto
+        return True
 
     def complete(self, tables: Sequence[Table]) -> None:
         with self._database.writing() as connection:
