@@ -47,12 +47,13 @@ def create_table(table: Table, types: Mapping[str, str] = TYPES, *, keyed: bool 
             raise ValueError(f"column {name!r} of {table.name!r} has type {kind!r}, not one of {', '.join(types)}")
         lines.append(f"{identifier(name)} {types[kind]}{' NOT NULL' if name in table.key else ''}")
     if keyed:
-        lines.append(primary_key(table))
+        lines.append(f"PRIMARY KEY ({_listed(table.key)})")
     return f"CREATE TABLE IF NOT EXISTS {identifier(table.name)} ({', '.join(lines)})"
 
 
-def primary_key(table: Table) -> str:
-    return f"PRIMARY KEY ({_listed(table.key)})"
+def create_key(table: Table, name: str) -> str:
+    """The index that can become the key of a table that was made without."""
+    return f"CREATE UNIQUE INDEX {identifier(name)} ON {identifier(table.name)} ({_listed(table.key)})"
 
 
 def create_indexes(table: Table, suffix: str) -> list[str]:

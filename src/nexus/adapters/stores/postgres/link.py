@@ -144,14 +144,22 @@ class Link(psycopg.Connection[tuple[Any, ...]]):
             self._name_of(statement), values, param_formats=formats, result_format=_BINARY if binary else _TEXT
         )
 
+    def begin(self, statement: str) -> None:
+        """Begin a statement without parameters that is not worth preparing; `end` waits for it."""
+        self.pgconn.send_query(statement.encode())
+
+    def end(self) -> None:
+        """Raises psycopg's errors."""
+        self._answer()
+
     def _name_of(self, statement: str) -> bytes:
         if statement in self._statements:
             self._statements.move_to_end(statement)
             return self._statements[statement]
         if len(self._statements) >= _PREPARED:
             _, oldest = self._statements.popitem(last=False)
-            self.pgconn.send_query(b"DEALLOCATE " + oldest)
-            self._answer()
+            self.begin(f"DEALLOCATE {oldest.decode()}")
+            self.end()
         self._numbered += 1
         name = f"nexus_{self._numbered}".encode()
         self.pgconn.send_prepare(name, statement.encode())

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
 
@@ -18,6 +18,9 @@ from nexus.adapters.stores.postgres.faults import unavailable
 from nexus.domain.errors import ConfigurationError, SchemaMismatch, StoreError, StoreRestored, StoreUnavailable
 from nexus.domain.ports import Table
 from nexus.domain.validation import shown
+
+if TYPE_CHECKING:
+    from nexus.adapters.stores.postgres.link import Link
 
 Connection = psycopg.Connection[tuple[Any, ...]]
 
@@ -245,11 +248,15 @@ def _make(connection: Connection, tables: Sequence[Table], *, indexed: bool = Tr
             close(connection, table.name)
 
 
-def index(connection: Connection, tables: Sequence[Table]) -> None:
-    """Give filled tables the key and the indexes that they lack. Raises `UniqueViolation`."""
-    with connection.transaction():
-        _lock(connection)
-        found = connection.execute(
+def index(link: Link, other: Link, tables: Sequence[Table]) -> None:
+    """Give filled tables the key and the indexes that they lack, by both connections at a time.
+
+    Raises `UniqueViolation`.
+    """
+    with link.transaction():
+        link.execute("SET LOCAL synchronous_commit = off")  # whoever sees the tables in use waits for the swap
+        _lock(link)
+        found = link.execute(
             "SELECT relname, EXISTS (SELECT FROM pg_index WHERE indrelid = pg_class.oid AND indisprimary),"
             " EXISTS (SELECT FROM pg_index WHERE indrelid = pg_class.oid AND NOT indisprimary)"
             " FROM pg_class WHERE relname = ANY(%s) AND relnamespace = current_schema()::regnamespace",
@@ -258,15 +265,28 @@ def index(connection: Connection, tables: Sequence[Table]) -> None:
         made = {name: (keyed, indexed) for name, keyed, indexed in found}
         for table in tables:
             keyed, indexed = made.get(table.name, (True, True))
-            if not keyed:
-                connection.execute(f"ALTER TABLE {sql.identifier(table.name)} ADD {sql.primary_key(table)}")
-            if not indexed:
-                _index(connection, table)
+            _complete(link, other, table, keyed=keyed, indexed=indexed or not table.indexes)
+
+
+def _complete(link: Link, other: Link, table: Table, *, keyed: bool, indexed: bool) -> None:
+    if not indexed:
+        other.begin("; ".join(sql.create_indexes(table, _suffix())))
+    name = f"ix_{_suffix()}_key"
+    if not keyed:
+        link.execute(sql.create_key(table, name))
+    if not indexed:
+        other.end()
+    if not keyed:  # not while the other is at work: this keeps everybody else away
+        link.execute(f"ALTER TABLE {sql.identifier(table.name)} ADD PRIMARY KEY USING INDEX {sql.identifier(name)}")
 
 
 def _index(connection: Connection, table: Table) -> None:
-    for statement in sql.create_indexes(table, uuid.uuid4().hex[:12]):
+    for statement in sql.create_indexes(table, _suffix()):
         connection.execute(statement)
+
+
+def _suffix() -> str:
+    return uuid.uuid4().hex[:12]
 
 
 def close(connection: Connection, table: str) -> None:

@@ -24,6 +24,8 @@ from nexus.domain.ports import RowsWrite, RowWrite, Scalar, Table
 _SWAP_ATTEMPTS: Final = 60
 _SWAP_LOCK_SECONDS: Final = 0.3
 """How long a swap may hold up writers and readers before it lets them pass and tries again."""
+_UNHURRIED: Final = "SET LOCAL synchronous_commit = off"
+"""For what a crash of the server may take back: nobody waits for the disk."""
 _TOGETHER: Final = 20
 """Pages that are filled in by one transaction."""
 
@@ -71,7 +73,7 @@ class PostgresViews:
     ) -> bool:
         with self._database.using() as link, link.transaction():
             if not durable:
-                link.run("SET LOCAL synchronous_commit = off")
+                link.run(_UNHURRIED)
             if not _move(link, projection, expected, position):
                 return False
             write_rows(link, rows)
@@ -79,6 +81,7 @@ class PostgresViews:
 
     def begin(self, tables: Sequence[Table], projection: str, *, indexed: bool = True, keyed: bool = True) -> None:
         with self._database.using() as link, link.transaction():
+            link.run(_UNHURRIED)
             schema.replace(link, tables, indexed=indexed, keyed=keyed)
             _forget(link, [projection])
             link.execute("INSERT INTO projection_positions VALUES (%s, 0)", (projection,))
@@ -91,7 +94,7 @@ class PostgresViews:
         with self._database.using() as link, contextlib.suppress(_Overtaken):
             for first in left:
                 with link.transaction():
-                    link.run("SET LOCAL synchronous_commit = off")
+                    link.run(_UNHURRIED)
                     with link.cursor() as cursor, cursor.copy(copy) as into:
                         for upto, rows in chain([first], islice(left, _TOGETHER - 1)):  # noqa: B007 - the last counts
                             for row in rows:
@@ -103,8 +106,12 @@ class PostgresViews:
         return False
 
     def complete(self, tables: Sequence[Table]) -> None:
-        with self._database.using() as link, contextlib.suppress(psycopg.errors.UndefinedTable):
-            schema.index(link, tables)
+        with (
+            self._database.using() as link,
+            self._database.using() as other,
+            contextlib.suppress(psycopg.errors.UndefinedTable),
+        ):
+            schema.index(link, other, tables)
 
     def swap(
         self,
