@@ -13,12 +13,13 @@ import pytest
 pytest.register_assert_rewrite(
     *(
         f"{__name__}.{part}"
-        for part in ("base", "streams", "reading", "snapshots", "tailing", "views", "swapping", "bodies")
+        for part in ("base", "streams", "reading", "snapshots", "tailing", "views", "filling", "swapping", "bodies")
     )
 )
 
 from nexus.testing.store_contract.base import StoreContractBase  # noqa: E402 - after assertions are made to speak
 from nexus.testing.store_contract.bodies import BodyContract  # noqa: E402
+from nexus.testing.store_contract.filling import FillContract  # noqa: E402
 from nexus.testing.store_contract.reading import ReadingContract  # noqa: E402
 from nexus.testing.store_contract.snapshots import SnapshotContract  # noqa: E402
 from nexus.testing.store_contract.streams import StreamContract  # noqa: E402
@@ -29,7 +30,9 @@ from nexus.testing.store_contract.views import ViewContract  # noqa: E402
 __all__ = ["BodyContract", "StoreContract", "StoreContractBase"]
 
 
-class StoreContract(StreamContract, ReadingContract, SnapshotContract, TailContract, ViewContract, SwapContract):
+class StoreContract(
+    StreamContract, ReadingContract, SnapshotContract, TailContract, ViewContract, FillContract, SwapContract
+):
     """Every promise of the port. See `StoreContractBase` for what a subclass gives.
 
     A store that keeps bodies, too, adds `BodyContract`.
