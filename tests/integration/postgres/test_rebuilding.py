@@ -10,7 +10,7 @@ from unittest import mock
 
 import pytest
 
-from nexus.adapters.stores.postgres import PostgresStore
+from nexus.adapters.stores.postgres import PostgresStore, recorder
 from nexus.domain.ports import EventStore
 from nexus.projections.catalog import ALL, named
 from nexus.projections.projector import Projector
@@ -110,13 +110,27 @@ def test_a_swap_waits_for_every_append_that_has_begun(
     assert [row["execution_id"] for row in found] == ["ex_early", "ex_late"]
 
 
+@pytest.mark.parametrize("stretch", [1, 2, 3, 4, 100])
+@pytest.mark.parametrize("size", [1, 3, 100])
+def test_the_log_in_pages_of_several_queries(
+    store: PostgresStore, monkeypatch: pytest.MonkeyPatch, stretch: int, size: int
+) -> None:
+    monkeypatch.setattr(recorder, "_STRETCH", stretch)
+    fleet = Fleet(store)
+    fleet.tell(fleet.create(), started(), run_started(), run_finished())
+    pages = list(store.pages(size))
+    assert [row for page in pages for row in page] == store.raw(0)
+    assert len(store.raw(0)) == 4
+
+
 def test_a_rebuilt_table_is_made_like_a_new_one(owner: PostgresStore, prepared: TestDatabase) -> None:
     """Filled bare: without indexes, and open to its owner. Both come before it takes the other's place."""
 
     def made() -> list[tuple[object, ...]]:
         return prepared.run(
             "SELECT c.relname, c.relrowsecurity, c.relforcerowsecurity, array(SELECT"
-            " regexp_replace(pg_get_indexdef(indexrelid), '^CREATE (UNIQUE )?INDEX \\S+ ON', '\\1ON') FROM pg_index"
+            " indisprimary || regexp_replace(pg_get_indexdef(indexrelid), '^CREATE (UNIQUE )?INDEX \\S+ ON', '\\1ON')"
+            " FROM pg_index"
             " WHERE indrelid = c.oid ORDER BY 1), c.relacl::text FROM pg_class c JOIN pg_policies p"
             " ON p.tablename = c.relname ORDER BY 1",
             user=OWNER,

@@ -32,7 +32,7 @@ class FillContract(StoreContractBase):
             begun.views.complete([NEW])
         late = RowsWrite(NEW.name, NEW.key, ("name",), [("p3.0", "d"), ("p9.0", "e")])
         assert begun.views.advance("pets:new", 8, 9, [late], durable=False)
-        assert self._names(other) == ["d", "b", "c", "e"]
+        assert self._new(other) == ["d", "b", "c", "e"]
 
     def test_what_went_in_comes_out(self, begun: EventStore) -> None:
         names = ['"', "\\", "\\N", "\\.", "NULL", "", " ", "a\nb", "a\r\nb", "\t", "é😀", "None", None]
@@ -48,13 +48,13 @@ class FillContract(StoreContractBase):
         def pages() -> Iterator[Page]:
             for position in range(1, 101):
                 yield litter(position, "one", "two")
-                count = len(self._names(other))
+                count = len(self._new(other))
                 seen.append((other.views.position("pets:new") or 0, count))
 
         assert begun.views.fill(NEW, "pets:new", pages())
         assert all(count == 2 * position for position, count in seen)
         assert len(set(seen)) > 2
-        assert (other.views.position("pets:new"), len(self._names(other))) == (100, 200)
+        assert (other.views.position("pets:new"), len(self._new(other))) == (100, 200)
 
     def test_who_comes_second_writes_nothing(self, begun: EventStore, other: EventStore) -> None:
         def pages() -> Iterator[Page]:
@@ -63,7 +63,7 @@ class FillContract(StoreContractBase):
 
         first = iter(pages())
         assert not begun.views.fill(NEW, "pets:new", [next(first), *first])
-        assert (begun.views.position("pets:new"), self._names(begun)) == (2, ["theirs"])
+        assert (begun.views.position("pets:new"), self._new(begun)) == (2, ["theirs"])
 
     def test_rows_of_one_key_are_an_error(self, begun: EventStore) -> None:
         def fill() -> None:
@@ -74,23 +74,23 @@ class FillContract(StoreContractBase):
             fill()
 
     def test_what_cannot_be_stored_is_an_error(self, begun: EventStore) -> None:
-        self._fails(begun, [litter(3, "a"), (5, [("odd", 2**63, None, None)])], ValueError)
+        self._fill_fails(begun, [litter(3, "a"), (5, [("odd", 2**63, None, None)])], ValueError)
 
     def test_a_page_that_cannot_be_made_is_its_makers_error(self, begun: EventStore) -> None:
         def pages() -> Iterator[Page]:
             yield litter(3, "a")
             raise LookupError("no more pages")
 
-        self._fails(begun, pages(), LookupError)
+        self._fill_fails(begun, pages(), LookupError)
 
-    def _fails(self, store: EventStore, pages: Sequence[Page] | Iterator[Page], error: type[Exception]) -> None:
+    def _fill_fails(self, store: EventStore, pages: Sequence[Page] | Iterator[Page], error: type[Exception]) -> None:
         with pytest.raises(error):
             store.views.fill(NEW, "pets:new", pages)
         assert store.views.position("pets:new") in {0, 3}
-        assert self._names(store) == (["a"] if store.views.position("pets:new") else [])
+        assert self._new(store) == (["a"] if store.views.position("pets:new") else [])
         store.views.begin([NEW], "pets:new", indexed=False, keyed=False)
         assert store.views.fill(NEW, "pets:new", [litter(7, "b")]), "begun anew, it can be filled"
-        assert self._names(store) == ["b"]
+        assert self._new(store) == ["b"]
 
     @pytest.mark.parametrize("size", [1, 2, 3, 100])
     def test_the_log_in_pages(self, store: EventStore, size: int) -> None:
@@ -114,5 +114,5 @@ class FillContract(StoreContractBase):
             pages.close()
         assert len(list(store.pages(1))) == len(store.raw(0)) == 18
 
-    def _names(self, store: EventStore) -> list[object]:
+    def _new(self, store: EventStore) -> list[object]:
         return [row["name"] for row in store.views.query("SELECT name FROM pets__new ORDER BY pet_id")]
