@@ -68,6 +68,7 @@ class NotAllowed(NexusError, PermissionError):
     """You may not do this."""
 
     code = "not_allowed"
+    hint = "Only an admin may: set `NEXUS_ADMIN=1`, or `admin = true` in the settings file, if you are one."
 
     def __str__(self) -> str:
         return self.message

@@ -28,7 +28,7 @@ _FACTS: Final = "topic, schema_version, state, occurred_at, originator_version"
 
 MOST_EVENTS: Final = 1 << ORDINAL_BITS
 """In one append: a position has room for so many per transaction."""
-_STRETCH: Final = 5000
+_STRETCH: Final = 20_000
 """Events that one query asks for where all are wanted: none holds up what the server has to clean up for long."""
 MOST_BYTES: Final = 16 * 1024 * 1024
 """Of all payloads of one append. Events hold digests, sizes and reasons; whoever comes here does not."""

@@ -39,7 +39,7 @@ class PostgresStore:
     """
 
     def __init__(self, url: str, *, max_connections: int = MAX_CONNECTIONS) -> None:
-        """Connects, and checks that `nexus migrate` was here.
+        """Connects, and checks that `nexus migrate` was here. A rebuild needs two of `max_connections`.
 
         Raises `StoreUnavailable`, `SchemaMismatch`, `StoreRestored`, and `ConfigurationError` for a bad URL.
         """

@@ -26,7 +26,7 @@ _SWAP_LOCK_SECONDS: Final = 0.3
 """How long a swap may hold up writers and readers before it lets them pass and tries again."""
 _UNHURRIED: Final = "SET LOCAL synchronous_commit = off"
 """For what a crash of the server may take back: nobody waits for the disk."""
-_TOGETHER: Final = 20
+_TOGETHER: Final = 40
 """Pages that are filled in by one transaction."""
 
 
