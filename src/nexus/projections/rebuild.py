@@ -16,7 +16,6 @@ from nexus.domain.ports import EventStore, RowsWrite, RowWrite, Table
 from nexus.projections.catalog import Projection, is_plain, key
 from nexus.projections.filling import fill
 from nexus.projections.follower import PAGE, Follower
-from nexus.projections.pipeline import run_through
 from nexus.projections.positions import live_keys, quarantined_under, skipped
 from nexus.projections.tables import QUARANTINE, SKIPPED
 
@@ -62,7 +61,7 @@ def rebuild(
     events, goes_on = _filled(store, projection, built, aside, page, progress)
     follower = Follower(store, projection, written_as=built, tables=tables, honours_skips=False)
     if events is not None and goes_on:
-        followed = run_through(follower, page or _PAGE, progress)
+        followed = _followed(follower, page or _PAGE, progress)
         events = None if followed is None else events + followed
         store.views.complete(aside)
     position = None if events is None else _finish(store, projection, follower, built, tables)
@@ -111,6 +110,18 @@ def _begin(store: EventStore, built: str, aside: Sequence[Table], *, keyed: bool
     ]
     if left:  # of a rebuild that never came to its end: everything is tried again
         store.views.advance(built, 0, 0, left)
+
+
+def _followed(follower: Follower, page: int, progress: Callable[[int], None] | None) -> int | None:
+    """Take the log to its present end. Returns how many events it had; None when another wrote with the same key."""
+    events = 0
+    while taken := follower.step(page):
+        events += taken
+        if progress is not None and follower.position is not None:
+            progress(follower.position)
+        if taken < page:
+            break
+    return None if taken is None else events
 
 
 def _finish(

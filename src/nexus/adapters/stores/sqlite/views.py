@@ -5,13 +5,17 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from itertools import chain, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from nexus.adapters.stores import sql
 from nexus.adapters.stores.sqlite import schema
 from nexus.adapters.stores.sqlite.database import Database
 from nexus.domain.ports import RowsWrite, RowWrite, Scalar, Table
+
+_TOGETHER: Final = 20
+"""Pages that are filled in by one transaction: each waits for the disk."""
 
 
 class SQLiteViews:
@@ -78,12 +82,13 @@ class SQLiteViews:
     def fill(self, table: Table, projection: str, pages: Iterable[tuple[int, Sequence[tuple[Scalar, ...]]]]) -> bool:
         names = ", ".join(map(sql.identifier, table.columns))
         insert = f"INSERT INTO {sql.identifier(table.name)} ({names}) VALUES ({', '.join('?' * len(table.columns))})"
-        position = 0
-        for upto, rows in pages:
+        left, position = iter(pages), 0
+        while some := list(islice(left, _TOGETHER)):  # made before the file is kept from others
+            upto = some[-1][0]
             with self._database.writing() as connection:
                 if not _move(connection, projection, position, upto):
                     return False
-                connection.executemany(insert, rows)
+                connection.executemany(insert, chain.from_iterable(rows for _, rows in some))
             position = upto
         return True
 
