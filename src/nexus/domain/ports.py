@@ -106,8 +106,9 @@ class ViewStore(Protocol):
         """Write rows into a table that was just begun: all of them new, with the values of all its columns.
 
         Takes them with the positions up to which they were read from the log, some pages in one transaction; False,
-        and no more written, when another wrote with the same key. Rows that were there before are an error, here or
-        in `complete`: `sqlite3.IntegrityError` and the like. A crash may take the last rows back, as in `advance`.
+        and no more written, when another wrote with the same key. A value that no column takes raises `ValueError`,
+        `TypeError` or `OverflowError`; a row that was there before what the database says, here or in `complete`. A
+        crash may take the last rows back, as in `advance`.
         """
         ...
 
