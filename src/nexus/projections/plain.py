@@ -7,8 +7,9 @@ travel as one value: a page costs a quarter of its time.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from itertools import repeat
 from operator import itemgetter
 from typing import Any, Final
 
@@ -92,7 +93,7 @@ class Reader:
                 found = self._by_kind(page)
             except Exception:  # noqa: BLE001 - one by one it is found which of them it is
                 return self._one_by_one(page)
-            return self._in_order(page, found)
+            return filter(None, map(next, map(found.__getitem__, map(_KIND, page))))
         return self._one_by_one(page)
 
     def _is_clean(self, page: Sequence[RawEvent]) -> bool:
@@ -101,28 +102,26 @@ class Reader:
             not self._skipped or self._skipped.isdisjoint([one[0] for one in page])
         )
 
-    def _by_kind(self, page: Sequence[RawEvent]) -> dict[tuple[str, int], tuple[Kind, Iterator[Row]] | None]:
+    def _by_kind(self, page: Sequence[RawEvent]) -> Mapping[tuple[str, int], Iterator[tuple[Kind, Row] | None]]:
         together: dict[tuple[str, int], list[RawEvent]] = defaultdict(list)
         for one in page:
             together[_KIND(one)].append(one)
-        found: dict[tuple[str, int], tuple[Kind, Iterator[Row]] | None] = {}
-        for (topic, schema_version), events in together.items():
-            _, streams, _, _, states, *others = zip(*events, strict=True)
-            fields = all_plain(topic, schema_version, states)
-            kind = self._kinds.get(topic)
-            # All rows are made now: what one of the events cannot be taken for is to be known before any is written.
-            rows = None if kind is None else iter([*kind.rows_of(Events(fields, streams, *others))])
-            found[topic, schema_version] = None if kind is None or rows is None else (kind, rows)
-        return found
+        return {key: self._together(*key, events) for key, events in together.items()}
 
-    def _in_order(
-        self, page: Sequence[RawEvent], found: dict[tuple[str, int], tuple[Kind, Iterator[Row]] | None]
-    ) -> Iterator[tuple[Kind, Row]]:
-        for one in page:
-            it = found[_KIND(one)]
-            if it is not None:
-                kind, rows = it
-                yield kind, next(rows)
+    def _together(
+        self, topic: str, schema_version: int, events: Sequence[RawEvent]
+    ) -> Iterator[tuple[Kind, Row] | None]:
+        """What each of these events of one kind writes."""
+        _, streams, _, _, states, *others = zip(*events, strict=True)
+        fields = all_plain(topic, schema_version, states)
+        kind = self._kinds.get(topic)
+        if kind is None:
+            return repeat(None)
+        # All are made now: what one of the events cannot be taken for is to be known before any is written.
+        rows = [*kind.rows_of(Events(fields, streams, *others))]
+        if len(rows) != len(events):
+            raise ValueError(f"{len(rows)} rows for {len(events)} events")
+        return zip(repeat(kind), rows, strict=False)
 
     def _one_by_one(self, page: Sequence[RawEvent]) -> Iterator[tuple[Kind, Row]]:
         for position, stream, topic, schema_version, state, *others in page:
