@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import gc
 import signal
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.support.postgres import TestDatabase
+
+if TYPE_CHECKING:
+    from tests.support.sharing import Sharing
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell has its background commands ignore Ctrl-C, and so would every process that a test starts and interrupts.
@@ -23,3 +28,25 @@ def database() -> TestDatabase | None:
 def shared_database() -> TestDatabase | None:
     """The same, for modules whose tests leave it as it is."""
     return None
+
+
+# --- the run itself --------------------------------------------------------------------------------------------------
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Sharing | None:
+    """For runs in several processes, as `scripts/test` makes them."""
+    from tests.support.sharing import Sharing
+
+    return Sharing(config, log) if config.getvalue("dist") == "loadgroup" else None
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if hasattr(config, "workerinput"):
+        from tests.support.sharing import make_way
+
+        make_way(config)
+
+
+def pytest_collection_finish() -> None:
+    """Eight thousand tests and what they import stay to the end: nothing has to look through them again and again."""
+    gc.collect()
+    gc.freeze()

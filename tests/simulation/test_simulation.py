@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tests.simulation.planted import FAULTS
 from tests.simulation.run import check, first_violation, goes_wrong
 
-SCHEDULES, CHUNK = 20_000, 500
+SCHEDULES, CHUNK = 20_000, 250
 """Small enough that processes which share the work end together."""
 REGRESSIONS = [int(line.split()[0]) for line in (Path(__file__).parent / "regressions.txt").read_text().splitlines()]
 
