@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     # Read paths import this module for its values alone and must not load the events' validation with it.
@@ -222,6 +222,15 @@ class EventStore(Protocol):
     def close(self) -> None: ...
 
 
+class Again(NamedTuple):
+    """How another process opens the same moment of a store."""
+
+    open: Callable[[], Reading]
+    """Can be pickled, and may hold a password."""
+    forks: bool
+    """Whether a fork of this process can call it. SQLite's connections do not bear one."""
+
+
 class Reading(Protocol):
     """A store at one moment, for reading only: whatever is written meanwhile is not seen, and nothing can be."""
 
@@ -242,10 +251,20 @@ class Reading(Protocol):
     def written(self, after: int, upto: int) -> Iterator[Written]:
         """The events after < position <= upto, in order, as `nexus.domain.sealing` wants them, some at a time.
 
-        The database writes them from the very columns; while the caller works on some it prepares the next. Nothing
-        else may be asked before these are at their end, or closed. Raises `ValueError` or `TypeError` where a column
-        holds what no event has, and `StoreError`.
+        The database writes them from the very columns. Nothing else may be asked before these are at their end, or
+        closed. Raises `ValueError` or `TypeError` where a column holds what no event has, and `StoreError`.
         """
+        ...
+
+    def again(self) -> Again | None:
+        """What opens this very moment in another process too, as long as this one is open; None where nothing does.
+
+        What it opens is of this moment only if `same_moment` says so afterwards.
+        """
+        ...
+
+    def same_moment(self) -> bool:
+        """Whether what `again` has opened by now is of this moment. Raises `StoreError`."""
         ...
 
     def close(self) -> None: ...

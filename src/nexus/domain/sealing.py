@@ -1,8 +1,8 @@
 """What of an event is sealed, and how it is written down for that: the one definition that stores and audit share.
 
-An event is written as RFC 8785 JSON, an array: the name of the format, the texts, the numbers, and which of the texts
-that may be missing are. A missing one is written as an empty text: so every event has the same number of quotes, which
-is why `Written.forms` need not always be escaped.
+An event is written as RFC 8785 JSON, an array: the name of the format, the texts, its id first, the numbers, and which
+of the texts that may be missing are. A missing one is written as an empty text: so every event has the same number of
+quotes, which is why `Written.forms` need not always be escaped.
 """
 
 from __future__ import annotations
@@ -35,7 +35,6 @@ class Written(NamedTuple):
 
     positions: Sequence[bytes]
     """In decimal."""
-    event_ids: Sequence[bytes]
     forms: Sequence[bytes]
     """Texts are escaped as JSON has it, or, in a form without a backslash, stand between their quotes as they are.
 

@@ -1,14 +1,16 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from nexus.adapters.stores.sqlite import SQLiteReading
 from nexus.adapters.stores.sqlite.written import written
+from nexus.domain.ports import Reading
 from nexus.domain.sealing import Written
 from nexus.engine.audit.checkpoints import SigningKey
 from tests.support.world import World
@@ -24,6 +26,12 @@ def world(tmp_path: Path) -> Iterator[World]:
 @pytest.fixture
 def key(tmp_path: Path) -> SigningKey:
     return SigningKey.make(tmp_path / "keys" / "audit.pem")
+
+
+@pytest.fixture
+def open_reading(world: World) -> Callable[[], Reading]:
+    """An auditor's look at the world's store."""
+    return lambda: SQLiteReading(world.folder / "nexus.db")
 
 
 class _SQLite:

@@ -56,6 +56,12 @@ class SeenFromWithin:
     def written(self, after: int, upto: int) -> Iterator[Written]:
         return self.session.written(after, upto)
 
+    def again(self) -> None:
+        """Nobody else sees it."""
+
+    def same_moment(self) -> bool:
+        return True
+
     def close(self) -> None: ...
 
 

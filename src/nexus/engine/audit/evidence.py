@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple, Protocol, TextIO, TypeVar
 
 from nexus.domain.errors import InvalidInput
-from nexus.domain.ports import Reading
+from nexus.domain.ports import Again, Reading
 from nexus.domain.sealing import Written
 from nexus.domain.validation import shown
 from nexus.engine.audit.canonical import RAW_COLUMNS, RawEvent, canonical
@@ -27,7 +27,10 @@ _COUNT: Final = "SELECT count(*) FROM events WHERE position > :after"
 _STATE: Final = RAW_COLUMNS.index("state")
 _MANY: Final = 1000
 _STRETCH: Final = 25_000
-"""Events whose seals and hashes are in memory at once, about."""
+"""Events whose seals are in memory at once, about."""
+_LEAST: Final = 2_000
+_STEPS: Final = 8
+"""A stretch is at most this part of what is left, so that processes that share them end at about the same time."""
 
 FIRST: Final = -(1 << 63)
 LAST: Final = (1 << 63) - 1
@@ -41,12 +44,13 @@ Bounds = tuple[int, int]
 """after < position <= upto."""
 
 
-def divide(heads: Sequence[Head], least: int = _STRETCH) -> list[Bounds]:
-    """Stretches that end at a head of the chain and hold about `least` seals, by what the heads say."""
+def divide(heads: Sequence[Head]) -> list[Bounds]:
+    """Stretches that end at a head of the chain, by what the heads say."""
     found: list[Bounds] = []
     after, taken = FIRST, 0
+    in_all = heads[-1][2] if heads and type(heads[-1][2]) is int else 0
     for position, _, count in heads:
-        if type(count) is not int or count - taken >= least:
+        if type(count) is not int or count - taken >= max(_LEAST, min(_STRETCH, (in_all - taken) // _STEPS)):
             found.append((after, position))
             after, taken = position, count if type(count) is int else 0
     if heads and after != heads[-1][0]:
@@ -101,6 +105,14 @@ class Evidence(Protocol):
 
     def heads(self) -> Sequence[Head]: ...
 
+    def again(self) -> Again | None:
+        """See `Reading.again`; what it opens is evidence as `LogEvidence` has it."""
+        ...
+
+    def same_moment(self) -> bool:
+        """See `Reading.same_moment`."""
+        ...
+
 
 class LogEvidence:
     """A store's log and seals."""
@@ -127,6 +139,12 @@ class LogEvidence:
     def heads(self) -> Sequence[Head]:
         found: Iterator[Any] = self._rows(_HEADS, FIRST, LAST, True)
         return list(found)
+
+    def again(self) -> Again | None:
+        return self._reading.again()
+
+    def same_moment(self) -> bool:
+        return self._reading.same_moment()
 
     def _rows(self, select: str, after: int, upto: int, lenient: bool) -> Iterator[Sequence[Any]]:
         statement = f"{select} WHERE position > :after AND position <= :upto ORDER BY position"
@@ -185,8 +203,7 @@ class DumpEvidence:
         while page := list(islice(rows, _MANY)):
             forms = [canonical(event).encode("utf-8", "surrogatepass") for event in page]
             positions = [b"%d" % event[0] for event in page]
-            event_ids = [event[1].encode("utf-8", "surrogatepass") for event in page]
-            yield Written(positions, event_ids, forms, [event[_STATE] for event in page])
+            yield Written(positions, forms, [event[_STATE] for event in page])
 
     def pages(self, after: int = FIRST, upto: int = LAST) -> Iterator[SealedPage]:
         return _between(self._pages, after, upto)
@@ -196,6 +213,12 @@ class DumpEvidence:
 
     def heads(self) -> Sequence[Head]:
         return [(page.position, page.chain, page.total) for page in self._pages]
+
+    def again(self) -> None:
+        """In memory: no other process has it."""
+
+    def same_moment(self) -> bool:
+        return True
 
 
 def _check(values: list[Any], count: int) -> None:

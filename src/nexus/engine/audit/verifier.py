@@ -15,8 +15,9 @@ from nexus.domain.errors import InvalidInput
 from nexus.engine.audit.canonical import GENESIS, RawEvent, leaf, link
 from nexus.engine.audit.checkpoints import Checkpoint, public_key
 from nexus.engine.audit.evidence import FIRST, Bounds, Evidence, Head, Seal, divide
-from nexus.engine.audit.quick import Passed, Told, quick
+from nexus.engine.audit.quick import Told, quick
 from nexus.engine.audit.strays import Strays
+from nexus.engine.audit.stretches import Passed
 from nexus.engine.audit.verdict import CANNOT_BE_DETECTED, Finding, Kind, Verdict
 
 __all__ = ["CANNOT_BE_DETECTED", "Finding", "Kind", "Verdict", "verify"]

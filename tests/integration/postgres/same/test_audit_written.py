@@ -6,9 +6,11 @@ from contextlib import closing
 
 import psycopg
 import pytest
+from psycopg._capabilities import Capabilities
 
 from nexus.adapters.stores.postgres import PostgresReading
-from nexus.engine.audit.evidence import LogEvidence
+from nexus.domain.errors import StoreError
+from nexus.engine.audit.evidence import FIRST, LAST, LogEvidence
 from nexus.engine.audit.sealer import Sealer
 from nexus.engine.audit.verdict import Verdict
 from nexus.engine.audit.verifier import verify
@@ -59,3 +61,23 @@ def test_a_column_of_another_type_is_an_edit(world: World, prepared: TestDatabas
     verdict = verified(prepared)
     assert {finding.kind for finding in verdict.findings} == {"edited"}
     assert len(verdict.findings) == verdict.events
+
+
+def test_one_by_one_where_libpq_is_an_old_one(
+    world: World, prepared: TestDatabase, edited: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Capabilities, "has_stream_chunked", lambda *_, **__: False)
+    with closing(PostgresReading(prepared.owner)) as reading:
+        some = list(reading.written(FIRST, LAST))
+    assert [len(one.forms) for one in some] == [1] * len(world.store.read(0))
+    assert [(finding.kind, finding.position) for finding in verified(prepared).findings] == [("edited", edited)]
+
+
+def test_what_the_server_will_not_do_is_said(prepared: TestDatabase, edited: int) -> None:
+    """While it sends; and something else can be asked afterwards."""
+    with closing(PostgresReading(prepared.owner)) as reading:
+        reading._link.execute("SAVEPOINT before")
+        with pytest.raises(StoreError, match="out of range"):
+            list(reading.written(FIRST, 1 << 70))
+        reading._link.execute("ROLLBACK TO before")
+        assert edited in [int(place) for one in reading.written(FIRST, LAST) for place in one.positions]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, Final
 
 import psycopg
+from psycopg import sql
 
 from nexus.adapters.stores.postgres import statements
 from nexus.adapters.stores.postgres.address import Address
@@ -13,7 +15,7 @@ from nexus.adapters.stores.postgres.database import Database
 from nexus.adapters.stores.postgres.faults import unavailable
 from nexus.adapters.stores.postgres.written import written
 from nexus.domain.errors import StoreError
-from nexus.domain.ports import Scalar
+from nexus.domain.ports import Again, Scalar
 from nexus.domain.sealing import Written
 
 _MANY: Final = 1000
@@ -25,6 +27,8 @@ _OWN_FUNCTIONS: Final = (
     " pg_catalog.current_setting('search_path')), false)"
 )
 """First of all Postgres's own, whatever the role's or the database's settings say."""
+_MAY_EXPORT: Final = "SELECT pg_catalog.has_function_privilege('pg_catalog.pg_export_snapshot()', 'EXECUTE')"
+_EXPORT: Final = "SELECT pg_catalog.pg_export_snapshot()"
 
 
 class PostgresReading:
@@ -33,8 +37,12 @@ class PostgresReading:
     One REPEATABLE READ, READ ONLY transaction. It has no transaction id, so no reader of the log waits for it.
     """
 
-    def __init__(self, url: str) -> None:
-        """Raises `StoreUnavailable`, `SchemaMismatch`, `StoreRestored`, and `ConfigurationError` for a bad URL."""
+    def __init__(self, url: str, snapshot: str = "") -> None:
+        """Raises `StoreUnavailable`, `SchemaMismatch`, `StoreRestored`, and `ConfigurationError` for a bad URL.
+
+        `snapshot` is the name of another reading's moment.
+        """
+        self._url = url
         self._address = Address(url)
         self._database = Database(url, max_connections=1)
         self._link = self._database.connect()
@@ -43,6 +51,8 @@ class PostgresReading:
             self._link.execute(_OWN_FUNCTIONS)
             self._link.execute(f"SET idle_in_transaction_session_timeout = '{_IDLE}'")
             self._link.execute("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+            if snapshot:
+                self._link.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(snapshot))
         except psycopg.Error as error:
             self._link.close()
             raise unavailable(error, self._address) from None
@@ -73,6 +83,19 @@ class PostgresReading:
             yield from written(self._link, after, upto)
         except psycopg.Error as error:
             raise self._told(error) from None
+
+    def again(self) -> Again | None:
+        try:
+            ((may,),) = self._link.execute(_MAY_EXPORT)
+            if not may:  # to try would end the transaction
+                return None
+            ((snapshot,),) = self._link.execute(_EXPORT)
+        except psycopg.Error as error:
+            raise self._told(error) from None
+        return Again(partial(PostgresReading, self._url, snapshot), forks=True)
+
+    def same_moment(self) -> bool:
+        return True
 
     def _told(self, error: psycopg.Error) -> StoreError:
         told = unavailable(error, self._address)

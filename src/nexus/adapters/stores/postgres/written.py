@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from collections import deque
+import select
 from collections.abc import Generator, Iterator
 from contextlib import closing
 from typing import Any, Final
 
 import psycopg
-from psycopg.pq import TransactionStatus
-from psycopg.types.string import ByteaBinaryLoader
+from psycopg import capabilities
+from psycopg.pq import ExecStatus, Format, TransactionStatus
+from psycopg.pq.abc import PGconn, PGresult
 
 from nexus.domain import sealing
 from nexus.domain.sealing import Written
 
-_FEW: Final = 150
-"""Events that are fetched at once. While the reader works on them the server sends the next, as far as the socket
-takes it, some 200 kB with what the kernel adds; then it waits. With many more, the two hardly ever work at once."""
-_AHEAD: Final = 2
-"""Fetches that are under way."""
+_SOME: Final = 150
+"""Events that are taken over at once. Without libpq 17, which may be linked where psycopg came without its own, it is
+one by one, and slower."""
 _MISSING: Final = (
     "CASE WHEN agent_id IS NULL THEN CASE WHEN causation_id IS NULL THEN '3' ELSE '1' END"
     " ELSE CASE WHEN causation_id IS NULL THEN '2' ELSE '0' END END"
@@ -33,13 +32,14 @@ def _select(text: str, quote: str) -> str:
     makes all of it NULL.
     """
     optional = (f"CASE WHEN {name} IS NULL THEN '' ELSE {name} END" for name in sealing.OPTIONAL)
-    texts = f" || '{quote},{quote}' || ".join(text.format(name) for name in (*sealing.TEXTS, *optional))
-    numbers = " || ',' || ".join((*(f"{name}::text" for name in sealing.NUMBERS), _MISSING))
-    form = f"""'["{sealing.FORMAT}",{quote}' || {texts} || '{quote},' || {numbers} || ']'"""
+    texts = f") || ('{quote},{quote}' || ".join(text.format(name) for name in (*sealing.TEXTS, *optional))
+    numbers = ") || (',' || ".join((*(f"{name}::text" for name in sealing.NUMBERS), _MISSING))
+    # In pairs, so that what is long already is copied half as often.
+    form = f"""('["{sealing.FORMAT}",{quote}' || {texts}) || ('{quote},' || {numbers}) || ']'"""
     return (
-        f"SELECT position::text, event_id, {form}, {sealing.PAYLOAD} FROM events"
+        f"SELECT position::text, {form}, {sealing.PAYLOAD} FROM events"
         # By its own name alone it would be the text that is selected.
-        " WHERE position > %s::bigint AND position <= %s::bigint ORDER BY events.position"
+        " WHERE position > $1::bigint AND position <= $2::bigint ORDER BY events.position"
     )
 
 
@@ -63,7 +63,7 @@ def written(connection: psycopg.Connection[Any], after: int, upto: int) -> Itera
     Not escaped until there is a backslash, and escaped from there on.
     """
     _require_types(connection)
-    with closing(_fetched(connection, _PLAIN, after, upto)) as plain:
+    with closing(_sent(connection.pgconn, _PLAIN, after, upto)) as plain:
         for some in plain:
             if b"\\" in b"".join(some.forms):
                 break
@@ -71,30 +71,40 @@ def written(connection: psycopg.Connection[Any], after: int, upto: int) -> Itera
             after = int(some.positions[-1])
         else:
             return
-    yield from _fetched(connection, _EXACT, after, upto)
+    yield from _sent(connection.pgconn, _EXACT, after, upto)
 
 
-def _fetched(connection: psycopg.Connection[Any], select: str, after: int, upto: int) -> Generator[Written, None, None]:
+def _sent(connection: PGconn, statement: str, after: int, upto: int) -> Generator[Written, None, None]:
+    """What the server sends, as it comes: it goes on while the caller works, as far as the socket takes it."""
+    connection.send_query_params(
+        statement.encode(), [b"%d" % bound for bound in (after, upto)], result_format=Format.BINARY
+    )
+    if capabilities.has_stream_chunked():
+        connection.set_chunked_rows_mode(_SOME)
+    else:
+        connection.set_single_row_mode()
     try:
-        with connection.pipeline():
-            connection.execute(f"DECLARE written NO SCROLL CURSOR FOR {select}", (after, upto), prepare=False)
-            asked = deque(_ask(_cursor(connection)) for _ in range(_AHEAD))
-            while page := (cursor := asked.popleft()).fetchall():
-                asked.append(_ask(cursor))
-                yield Written(*zip(*page, strict=True))
+        while result := _next(connection):
+            value, rows = result.get_value, range(result.ntuples)
+            if rows:
+                columns: Any = ([value(row, column) for row in rows] for column in range(len(Written._fields)))
+                yield Written(*columns)
     finally:
-        if connection.info.transaction_status == TransactionStatus.INTRANS:
-            connection.execute("CLOSE written")
+        # In an ordinary transaction: to cancel what is left would end it, and a stretch is short.
+        while connection.transaction_status == TransactionStatus.ACTIVE and _next(connection):
+            pass
 
 
-def _cursor(connection: psycopg.Connection[Any]) -> psycopg.Cursor[Any]:
-    cursor = connection.cursor(binary=True)
-    cursor.adapters.register_loader("text", ByteaBinaryLoader)
-    return cursor
-
-
-def _ask(cursor: psycopg.Cursor[Any]) -> psycopg.Cursor[Any]:
-    return cursor.execute(f"FETCH {_FEW} FROM written", prepare=False)
+def _next(connection: PGconn) -> PGresult | None:
+    poll = select.poll()
+    poll.register(connection.socket, select.POLLIN)
+    while connection.flush() or connection.is_busy():
+        poll.poll()
+        connection.consume_input()
+    result = connection.get_result()
+    if result is not None and result.status == ExecStatus.FATAL_ERROR:
+        raise psycopg.errors.error_from_result(result)
+    return result
 
 
 def _require_types(connection: psycopg.Connection[Any]) -> None:

@@ -278,6 +278,11 @@ class Database:
         self._forking = False
 
 
+def is_any_in_use() -> bool:
+    """Whether a fork would have to wait."""
+    return any(database._used for database in list(_every))
+
+
 def _before_forks() -> None:
     for database in list(_every):
         database._before_fork()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,7 +13,7 @@ from nexus.adapters.stores.sqlite import schema
 from nexus.adapters.stores.sqlite.database import Database
 from nexus.adapters.stores.sqlite.faults import unavailable
 from nexus.adapters.stores.sqlite.written import written
-from nexus.domain.ports import Scalar
+from nexus.domain.ports import Again, Scalar
 from nexus.domain.sealing import Written
 
 _MANY: Final = 1000
@@ -28,6 +29,8 @@ class SQLiteReading:
         self._database = Database(path, readonly=True)
         self._open = ExitStack()
         self._connection: sqlite3.Connection | None = None
+        self._watch: sqlite3.Connection | None = None
+        self._version: int | None = None
         self.installation = ""
         if not self._database.exists():
             return
@@ -35,6 +38,9 @@ class SQLiteReading:
             connection = self._open.enter_context(self._database.reading())
             if schema.check(connection, self._database.path) == 0:
                 return
+            # Another connection: in a transaction this one would never see what others write.
+            self._watch = self._open.enter_context(self._database.reading())
+            self._version = self._data_version()
             connection.execute("BEGIN")
             self._open.callback(connection.rollback)
             self._connection = connection
@@ -68,6 +74,23 @@ class SQLiteReading:
             if error.sqlite_errorcode in _OF_VALUES:
                 raise ValueError(str(error)) from None
             raise unavailable(error, self._database.path) from error
+
+    def again(self) -> Again | None:
+        return None if self._connection is None else Again(partial(SQLiteReading, self._database.path), forks=False)
+
+    def same_moment(self) -> bool:
+        """Nothing at all was written since: SQLite has no name for a moment that another process could ask for."""
+        return self._data_version() == self._version
+
+    def _data_version(self) -> int | None:
+        """Another number whenever another connection has written."""
+        if self._watch is None:
+            return None
+        try:
+            ((version,),) = self._watch.execute("PRAGMA data_version")
+        except sqlite3.Error as error:
+            raise unavailable(error, self._database.path) from error
+        return int(version)
 
     def close(self) -> None:
         self._open.close()
