@@ -6,6 +6,7 @@ import itertools
 import os
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from nexus.domain.ports import Reading
 from nexus.engine.audit import evidence, strands, verifier
 from nexus.engine.audit.checkpoints import SigningKey
 from nexus.engine.audit.evidence import FIRST, LogEvidence, divide
+from nexus.engine.audit.strand import numbers
 from nexus.engine.audit.stretches import check, stretches
 from nexus.engine.audit.verdict import Verdict
 from nexus.engine.audit.verifier import verify
@@ -184,6 +186,15 @@ def test_an_interrupt_ends_the_others(
     with pytest.raises(KeyboardInterrupt):
         verified(open_reading, told=interrupted)
     assert [one.status for one in started] == [-9]
+
+
+def test_no_number_is_taken_twice() -> None:
+    pipe = strands._pipe(range(10_000))
+    with ThreadPoolExecutor(2) as threads:
+        taken = [*threads.map(lambda _: list(numbers(pipe)), range(2))]
+    os.close(pipe)
+    assert sorted(itertools.chain(*taken)) == list(range(10_000))
+    assert all(some == sorted(some) for some in taken)
 
 
 def test_a_stretch_begins_and_ends_as_the_chain_says(world: World, key: SigningKey, open_reading: Open) -> None:
