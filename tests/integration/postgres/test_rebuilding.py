@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from unittest import mock
 
 import pytest
 
 from nexus.adapters.stores.postgres import PostgresStore, recorder
+from nexus.adapters.stores.postgres.link import Link, Parameter
 from nexus.domain.ports import EventStore
+from nexus.domain.sandbox import stream_id
 from nexus.projections.catalog import ALL, named
 from nexus.projections.projector import Projector
 from nexus.projections.queries import SandboxQueries
 from nexus.projections.rebuild import rebuild
 from tests.support.postgres import OWNER, TestDatabase
 from tests.unit.domain.story import run_finished, run_started, started, stop_requested, stopped
-from tests.unit.projections.fleet import ADA, Fleet
+from tests.unit.projections.fleet import ADA, Fleet, new_id
 
 NAMES = [projection.name for projection in ALL]
 PAUSE = 0.005
@@ -121,6 +123,31 @@ def test_the_log_in_pages_of_several_queries(
     pages = list(store.pages(size))
     assert [row for page in pages for row in page] == store.raw(0)
     assert len(store.raw(0)) == 4
+
+
+@pytest.mark.parametrize("read", [lambda store: store.raw(0, 500), lambda store: next(store.pages(500))])
+def test_a_page_of_a_log_without_statistics_is_read_along_the_index(
+    store: PostgresStore, prepared: TestDatabase, read: Callable[[PostgresStore], object]
+) -> None:
+    """As after a restore. The planner takes it for a few events, which it would rather sort."""
+    prepared.run("ALTER TABLE events SET (autovacuum_enabled = off)", user=OWNER)
+    fleet = Fleet(store)
+    for _ in range(15):
+        store.append(fleet.envelopes(stream_id(new_id()), 0, [run_started(f"ex_{number}") for number in range(200)]))
+    asked: list[tuple[str, Sequence[Parameter]]] = []
+    ask = Link._ask
+
+    def noted(link: Link, statement: str, parameters: Sequence[Parameter], *, binary: bool) -> None:
+        asked.append((statement, parameters))
+        ask(link, statement, parameters, binary=binary)
+
+    with mock.patch.object(Link, "_ask", noted):
+        read(store)
+    statement, parameters = asked[-1]
+    with store._database.using() as link:
+        plan = "\n".join(line for (line,) in link.run(f"EXPLAIN {statement}", parameters))
+    assert "Index Scan using events_pkey" in plan, plan
+    assert "Sort" not in plan, plan
 
 
 def test_a_rebuilt_table_is_made_like_a_new_one(owner: PostgresStore, prepared: TestDatabase) -> None:

@@ -19,7 +19,7 @@ from nexus.adapters.stores.postgres import statements
 from nexus.adapters.stores.postgres.database import Database
 from nexus.adapters.stores.postgres.link import Link, Parameter
 from nexus.adapters.stores.postgres.schema import ORDINAL_BITS
-from nexus.adapters.stores.postgres.statements import COLUMNS, FEW, GIVEN, HORIZON, numbered
+from nexus.adapters.stores.postgres.statements import COLUMNS, FEW, GIVEN, HORIZON, LIMIT, numbered
 from nexus.adapters.stores.recording import EnvelopeRecord, PlacedRecord, placed
 from nexus.domain.errors import StoreError
 from nexus.domain.ports import RowWrite, Snapshot
@@ -136,7 +136,7 @@ class Recorder(ApplicationRecorder):
         def select(link: Link) -> Iterator[list[tuple[Any, ...]]]:
             conditions, parameters = self._trusted(link)
             where = " AND ".join([*conditions, "position > %s::bigint"])
-            statement = f"SELECT {names} FROM events WHERE {where} ORDER BY position LIMIT %s::bigint"
+            statement = f"SELECT {names} FROM events WHERE {where} ORDER BY position LIMIT {LIMIT}"
             return link.pages(numbered(statement), [*parameters, last, _STRETCH], size)
 
         while found >= _STRETCH:
@@ -167,7 +167,7 @@ class Recorder(ApplicationRecorder):
                 conditions.append("topic = ANY(%s::text[])")
                 parameters.append(statements.array(topics))
             where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
-            statement = f"SELECT {columns} FROM events{where} ORDER BY position LIMIT %s::bigint"
+            statement = f"SELECT {columns} FROM events{where} ORDER BY position LIMIT {LIMIT}"
             return link.run(numbered(statement), [*parameters, limit], binary=True)
 
         found = self._database.ask(select)

@@ -14,6 +14,10 @@ from nexus.adapters.stores.postgres.schema import ORDINAL_BITS
 HORIZON: Final = f"(pg_snapshot_xmin(pg_current_snapshot())::text::bigint + %s) << {ORDINAL_BITS}"
 """Every transaction below it has ended, so no event can appear there any more. Its parameter is the epoch."""
 
+LIMIT: Final = "(SELECT %s::bigint)"
+"""One that the planner does not see. Without statistics, of a log that was just restored, it takes a page of the log
+for most of it, and would rather sort all that is left than walk along the index."""
+
 COLUMNS: Final = (
     "position, event_id, originator_id, originator_version, topic, schema_version, state, occurred_at, recorded_at,"
     " actor, tenant_id, agent_id, command, correlation_id, causation_id, origin"
