@@ -164,28 +164,28 @@ def _live(store: EventStore, events: int) -> float:
 
 def _rebuild_under_readers(store: EventStore, url: str) -> tuple[int, int, float]:
     """Failed or torn reads, how many there were, and milliseconds per 1,000 events."""
-    stop = threading.Event()
-    (whole,) = store.views.query("SELECT count(*) AS n, count(finished_at) AS ended FROM executions")
+    stop, count = threading.Event(), "SELECT count(*) AS n, count(finished_at) AS ended FROM executions"
+    whole, reader = store.views.query(count), PostgresStore(url)
 
     def read() -> tuple[int, int]:
-        reader, wrong, reads = PostgresStore(url), 0, 0
+        wrong, reads = 0, 0
         while not stop.wait(0.2):
             try:
-                found = reader.views.query("SELECT count(*) AS n, count(finished_at) AS ended FROM executions")
-                wrong += found != [whole]
+                wrong += reader.views.query(count) != whole
             except Exception:  # noqa: BLE001 - whatever it is, a reader noticed the rebuild
                 wrong += 1
             reads += 1
-        reader.close()
         return wrong, reads
 
     with ThreadPoolExecutor(1) as pool:
+        reader.views.query(count)  # its connection is no part of a rebuild
         reading = pool.submit(read)
         try:
             took = _rebuilt(store, "executions")
         finally:
             stop.set()
         wrong, reads = reading.result()
+    reader.close()
     return wrong, reads, took
 
 
