@@ -112,6 +112,22 @@ def test_a_swap_waits_for_every_append_that_has_begun(
     assert [row["execution_id"] for row in found] == ["ex_early", "ex_late"]
 
 
+def test_a_swap_waits_long_enough_for_an_autovacuum_to_make_way(prepared: TestDatabase, owner: PostgresStore) -> None:
+    """One makes way for who has waited for a second; here somebody with the same lock does."""
+    Fleet(owner).create()
+    waiting = (
+        "SELECT 1 FROM pg_locks WHERE NOT granted AND relation = 'events'::regclass"
+        " AND clock_timestamp() - waitstart > interval '1 s'"
+    )
+    with ThreadPoolExecutor(1) as pool:
+        with owner._database.using() as link, link.transaction():
+            link.execute("LOCK TABLE events IN SHARE UPDATE EXCLUSIVE MODE")
+            run = pool.submit(rebuild, owner, named("executions"))
+            while not prepared.run(waiting):
+                assert not run.done(), run.result()
+        assert run.result(30).events == 1
+
+
 @pytest.mark.parametrize("stretch", [1, 2, 3, 4, 100])
 @pytest.mark.parametrize("size", [1, 3, 100])
 def test_the_log_in_pages_of_several_queries(

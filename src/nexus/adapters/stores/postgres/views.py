@@ -24,6 +24,10 @@ from nexus.domain.ports import RowsWrite, RowWrite, Scalar, Table
 _SWAP_ATTEMPTS: Final = 60
 _SWAP_LOCK_SECONDS: Final = 0.3
 """How long a swap may hold up writers and readers before it lets them pass and tries again."""
+_SWAP_AUTOVACUUM_SECONDS: Final = 1.3
+"""The same, now and then. An autovacuum of a long log takes minutes, and makes way for whoever has waited for it for
+`deadlock_timeout`, which is 1 s unless somebody changed it."""
+_SWAP_LONGER_EVERY: Final = 4
 _UNHURRIED: Final = "SET LOCAL synchronous_commit = off"
 """For what a crash of the server may take back: nobody waits for the disk."""
 _COPIED: Final[Mapping[str, str]] = {"text": "text", "integer": "int8", "real": "float8"}
@@ -129,7 +133,8 @@ class PostgresViews:
         for attempt in range(_SWAP_ATTEMPTS):
             try:
                 with self._database.holding() as link, link.transaction():
-                    _lock_out(link, renames.values())
+                    longer = attempt % _SWAP_LONGER_EVERY == _SWAP_LONGER_EVERY - 1
+                    _lock_out(link, renames.values(), _SWAP_AUTOVACUUM_SECONDS if longer else _SWAP_LOCK_SECONDS)
                     if _position(link, built) != expected:
                         return None
                     position, rows = finish(expected)
@@ -239,12 +244,12 @@ class _HeldUp(Exception):
     """Others did not let go in time. Nothing was changed."""
 
 
-def _lock_out(link: Link, tables: Iterable[str]) -> None:
+def _lock_out(link: Link, tables: Iterable[str], seconds: float) -> None:
     """Keep appends away, then readers and writers of these tables.
 
     An append holds its lock on the events to its end: once this is granted, whatever was begun is committed.
     """
-    link.execute(f"SET LOCAL lock_timeout = {int(_SWAP_LOCK_SECONDS * 1000)}")
+    link.execute(f"SET LOCAL lock_timeout = {int(seconds * 1000)}")
     try:
         link.execute("LOCK TABLE events IN SHARE ROW EXCLUSIVE MODE")
         for table in tables:
