@@ -123,6 +123,14 @@ def test_a_row_goes_out_when_it_is_whole() -> None:
     assert [row[0] for row in late.rows] == ["a"]
 
 
+def test_rows_go_out_unfinished_when_too_many_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(filling, "_MOST_BEGUN", 2)
+    fill = filling._Filling(Executions(), {})
+    log = [Fleet(mock.Mock()).envelopes(STREAMS[0], 0, [run_started(name)])[0] for name in "abc"]
+    assert fill.rows(raw(log[:2])) == []
+    assert [row[0] for row in fill.rows(raw(log[2:]))] == ["a", "b", "c"]
+
+
 # --- in a store ------------------------------------------------------------------------------------------------------
 def runs(fleet: Fleet, *kinds: Any) -> str:
     """A sandbox with two runs at a time."""
@@ -158,7 +166,18 @@ def test_with_little_room(
     runs(fleet, run_finished)
     Projector(store).catch_up()
     before = rows_of(store)
+    filled_up: list[tuple[int | None, bool]] = []
+
+    def noted(*given: Any) -> tuple[int | None, bool]:
+        filled_up.append(filling.fill(*given))
+        return filled_up[-1]
+
+    monkeypatch.setattr(rebuild, "fill", noted)
     done = rebuilt(store, page)
+    ((taken, goes_on),) = filled_up
+    assert taken is not None
+    assert goes_on == (most_late < 2 and page < 50), "followed from where too many came late"
+    assert (taken < done.events) == goes_on
     assert (done.events, done.position) == (len(fleet.positions()), store.head())
     assert rows_of(store) == before
     assert {row["status"] for row in before} == {"finished", "timed_out", "lost", "running"}
