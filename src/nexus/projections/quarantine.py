@@ -18,7 +18,7 @@ from nexus.domain.values import Principal, to_text
 from nexus.projections.catalog import Projection, is_following, key
 from nexus.projections.positions import quarantined, skipped
 from nexus.projections.replay import Poison, Replay, coalesced, replay
-from nexus.projections.tables import QUARANTINE, SKIPPED
+from nexus.projections.tables import SKIPPED
 
 _PAGE: Final = 1000
 _ATTEMPTS: Final = 50
@@ -131,7 +131,7 @@ def _apply(
     mark: Sequence[RowWrite],
 ) -> tuple[bool, Poison | None]:
     """Whether it was written, and what is in the way now."""
-    gone = RowWrite(QUARANTINE.name, {"projection": key(projection), "originator_id": poison.originator_id}, None)
+    gone = poison.gone(key(projection))
 
     def write(rows: Sequence[RowWrite], left: Poison | None) -> bool:
         last = gone if left is None else left.row(key(projection))

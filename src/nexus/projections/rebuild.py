@@ -17,7 +17,7 @@ from nexus.projections.catalog import Projection, is_plain, key
 from nexus.projections.filling import fill
 from nexus.projections.follower import PAGE, Follower
 from nexus.projections.positions import live_keys, quarantined_under, skipped
-from nexus.projections.tables import QUARANTINE, SKIPPED
+from nexus.projections.tables import SKIPPED
 
 _PAGE: Final = 5000
 """Events per transaction: nobody waits for one of them to be seen."""
@@ -104,10 +104,7 @@ def _filled(
 
 def _begin(store: EventStore, built: str, aside: Sequence[Table], *, keyed: bool) -> None:
     store.views.begin(aside, built, indexed=False, keyed=keyed)
-    left = [
-        RowWrite(QUARANTINE.name, {"projection": built, "originator_id": poison.originator_id}, None)
-        for poison in quarantined_under(store.views, built)
-    ]
+    left = [poison.gone(built) for poison in quarantined_under(store.views, built)]
     if left:  # of a rebuild that never came to its end: everything is tried again
         store.views.advance(built, 0, 0, left)
 
@@ -151,12 +148,9 @@ def _quarantine_moved(store: EventStore, projection: Projection, follower: Follo
         for position in sorted(skipped(store.views, projection.name))
     ]
     gone = [
-        RowWrite(QUARANTINE.name, {"projection": old, "originator_id": poison.originator_id}, None)
+        poison.gone(old)
         for old in {*live_keys(store.views, projection.name), key(projection)}
         for poison in quarantined_under(store.views, old)
     ]
-    aside = [
-        RowWrite(QUARANTINE.name, {"projection": built, "originator_id": poison.originator_id}, None)
-        for poison in follower.poisoned
-    ]
+    aside = [poison.gone(built) for poison in follower.poisoned]
     return [*skips, *gone, *aside, *(poison.row(key(projection)) for poison in follower.poisoned)]

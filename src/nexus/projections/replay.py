@@ -40,7 +40,8 @@ class Poison:
         )
 
     def row(self, projection: str) -> RowWrite:
-        key = {"projection": projection, "originator_id": self.originator_id}
+        """Puts the aggregate into the quarantine of this projection."""
+        key = self._key(projection)
         values: dict[str, Scalar] = {
             "position": self.position,
             "topic": self.topic,
@@ -48,6 +49,13 @@ class Poison:
             "error": self.error,
         }
         return RowWrite(QUARANTINE.name, key, values)
+
+    def gone(self, projection: str) -> RowWrite:
+        """Takes it out again."""
+        return RowWrite(QUARANTINE.name, self._key(projection), None)
+
+    def _key(self, projection: str) -> dict[str, Scalar]:
+        return {"projection": projection, "originator_id": self.originator_id}
 
 
 class _Unreadable(Exception):

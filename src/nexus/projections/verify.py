@@ -13,13 +13,12 @@ from dataclasses import dataclass, replace
 from typing import Any, Final, cast
 
 from nexus.domain.errors import StoreError, UnreadableEvent
-from nexus.domain.ports import EventStore, Row, RowWrite, Scalar, Table
+from nexus.domain.ports import EventStore, Row, Scalar, Table
 from nexus.projections.aggregates import AGGREGATES
 from nexus.projections.catalog import Projection, is_following, key
 from nexus.projections.follower import Follower
 from nexus.projections.inline import InlineProjection
 from nexus.projections.positions import positions, quarantined_under
-from nexus.projections.tables import QUARANTINE
 
 _ABANDONED: Final = 24 * 3600.0
 """Seconds after which the tables of a verification that never ended are removed by the next one."""
@@ -95,10 +94,7 @@ def _remove(store: EventStore, projection: Projection, mark: str) -> None:
         aside,
         store.views.position(aside),
         0,
-        [
-            RowWrite(QUARANTINE.name, {"projection": aside, "originator_id": one.originator_id}, None)
-            for one in poisoned
-        ],
+        [one.gone(aside) for one in poisoned],
     )
     store.views.drop([*tables.values()], forget=[aside])
 
