@@ -8,8 +8,10 @@ import psycopg
 import pytest
 from psycopg._capabilities import Capabilities
 
-from nexus.adapters.stores.postgres import PostgresReading
+from nexus.adapters.stores.postgres import PostgresReading, PostgresStore
+from nexus.adapters.stores.postgres.written import _PLAIN
 from nexus.domain.errors import StoreError
+from nexus.domain.sandbox import stream_id
 from nexus.engine.audit.evidence import FIRST, LAST, LogEvidence
 from nexus.engine.audit.sealer import Sealer
 from nexus.engine.audit.verdict import Verdict
@@ -18,6 +20,8 @@ from tests.integration.postgres.same.test_audit_tampering import key, tampering 
 from tests.support.postgres import OWNER, SUPERUSER, TestDatabase
 from tests.support.world import ANN, World
 from tests.unit.audit.test_written import *  # noqa: F403
+from tests.unit.domain.story import run_started
+from tests.unit.projections.fleet import Fleet, new_id
 
 
 def verified(prepared: TestDatabase) -> Verdict:
@@ -71,6 +75,18 @@ def test_one_by_one_where_libpq_is_an_old_one(
         some = list(reading.written(FIRST, LAST))
     assert [len(one.forms) for one in some] == [1] * len(world.store.read(0))
     assert [(finding.kind, finding.position) for finding in verified(prepared).findings] == [("edited", edited)]
+
+
+def test_a_log_without_statistics_is_read_along_the_index(store: PostgresStore, prepared: TestDatabase) -> None:
+    """As after a restore. The planner takes a stretch of it for a few events, which it would rather sort."""
+    fleet = Fleet(store)
+    for _ in range(15):
+        store.append(fleet.envelopes(stream_id(new_id()), 0, [run_started(f"ex_{number}") for number in range(200)]))
+    with closing(PostgresReading(prepared.owner)) as reading:
+        explained = psycopg.RawCursor(reading._link).execute(f"EXPLAIN {_PLAIN}", [FIRST, store.head()])
+        plan = "\n".join(line for (line,) in explained)
+    assert "Index Scan using events_pkey" in plan, plan
+    assert "Sort" not in plan, plan
 
 
 def test_what_the_server_will_not_do_is_said(prepared: TestDatabase, edited: int) -> None:

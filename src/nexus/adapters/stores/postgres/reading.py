@@ -27,6 +27,9 @@ _OWN_FUNCTIONS: Final = (
     " pg_catalog.current_setting('search_path')), false)"
 )
 """First of all Postgres's own, whatever the role's or the database's settings say."""
+_IN_ORDER: Final = "SET enable_sort = off"
+"""Log and seals are read along their primary keys. Without statistics, after a restore, the planner takes a stretch
+for a few rows, which it would rather sort: on disk, and at two thirds of the pace."""
 _MAY_EXPORT: Final = "SELECT pg_catalog.has_function_privilege('pg_catalog.pg_export_snapshot()', 'EXECUTE')"
 _EXPORT: Final = "SELECT pg_catalog.pg_export_snapshot()"
 
@@ -49,6 +52,7 @@ class PostgresReading:
         self._count = 0
         try:
             self._link.execute(_OWN_FUNCTIONS)
+            self._link.execute(_IN_ORDER)
             self._link.execute(f"SET idle_in_transaction_session_timeout = '{_IDLE}'")
             self._link.execute("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY")
             if snapshot:
