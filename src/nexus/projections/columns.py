@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from operator import itemgetter
 from typing import Any, NamedTuple
 
 from nexus.domain.ports import Scalar
@@ -14,17 +13,17 @@ Row = tuple[Scalar, ...]
 class Events(NamedTuple):
     """Of one topic, in the log's order; all columns are of the same length."""
 
-    fields: Sequence[Mapping[str, Any]]
-    """Payloads as JSON has them."""
+    fields: Mapping[str, Sequence[Any]]
+    """Of the payloads, as JSON has them."""
     streams: Sequence[str]
     occurred_at: Sequence[str]
     tenants: Sequence[str]
     actors: Sequence[str]
     agents: Sequence[str | None]
 
-    def get(self, *names: str) -> Iterator[Iterator[Any]]:
+    def get(self, *names: str) -> Iterator[Sequence[Any]]:
         """A column for each of these fields."""
-        return (map(itemgetter(name), self.fields) for name in names)
+        return map(self.fields.__getitem__, names)
 
 
 RowsOf = Callable[[Events], Iterable[Row]]

@@ -74,7 +74,7 @@ class Executions:
             return ()
         columns, rows_of = found
         event = Events(
-            [vars(envelope.event)],
+            {name: [value] for name, value in vars(envelope.event).items()},
             [envelope.originator_id],
             [to_text(envelope.occurred_at)],
             [envelope.tenant_id],

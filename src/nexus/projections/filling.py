@@ -6,14 +6,16 @@ with the one between. ADR 0032 has the figures.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
+from itertools import repeat
+from operator import add, itemgetter, lt
 from typing import Final
 
 from nexus.domain.ports import EventStore, RowsWrite, RowWrite, Table
 from nexus.projections.catalog import PlainProjection
 from nexus.projections.columns import Row
-from nexus.projections.plain import COLUMNS, RawEvent, Reader, Rows, Shape, grouped, write
+from nexus.projections.plain import COLUMNS, RawEvent, Reader, Rows, Shape, Some, Together, grouped, write
 from nexus.projections.replay import Poison
 
 _MOST_BEGUN: Final = 50_000
@@ -63,6 +65,12 @@ def fill(
     return events if store.views.advance(written_as, last, last, left, durable=False) else None, filling.is_full
 
 
+_Begun = tuple[int, Shape, Row]
+"""A row that more is to be written to: where in the log it began, at the latest, and what it has by now."""
+_NOTHING: Final[Row] = (None,)
+"""For the columns that nothing was written to."""
+
+
 class _Filling:
     """The rows of a table that is empty at the log's beginning, each of them once, as soon as it is whole."""
 
@@ -70,32 +78,92 @@ class _Filling:
         """`poisoned` grows by whatever cannot be taken."""
         (self._table,) = projection.tables
         self._reader = Reader(projection, poisoned, frozenset())
-        self._begun: Rows = {}
+        self._key_of: Callable[[Row], Row] = itemgetter(slice(len(self._table.key)))
+        self._begun: dict[Row, _Begun] = {}
         self._late: Rows = {}
-        self._ends: dict[tuple[Shape, Shape], Callable[[Row], Row]] = {}
+        self._wholes: dict[Shape, dict[Shape, Callable[[Row], Row]]] = {}
 
     def rows(self, page: Sequence[RawEvent]) -> list[Row]:
         """New ones, with the values of all columns of the table, that nothing is to be written to any more."""
-        width, begun, late, ends = len(self._table.key), self._begun, self._late, self._ends
+        kinds = self._reader.together(page)
+        done = None if kinds is None else self._together([some for some in kinds.values() if some is not None])
+        if done is None:
+            done = self._in_order(page, kinds)
+        if len(self._begun) > _MOST_BEGUN:
+            done.extend(self.rest())
+        return done
+
+    def _together(self, kinds: Sequence[Some]) -> list[Row] | None:
+        """Kind by kind, where every row begins once or ends once or both, one after the other; that is quick.
+
+        Else None, and nothing has changed.
+        """
+        begun = self._begun
+        new: dict[Row, _Begun] = {}
+        count = 0
+        for kind, positions, rows in kinds:
+            if kind.begins:
+                new.update(zip(map(self._key_of, rows), zip(positions, repeat(kind.shape), rows), strict=True))
+                count += len(rows)
+            elif not kind.ends:
+                return None
+        if len(new) < count or not (begun.keys().isdisjoint(new) and self._late.keys().isdisjoint(new)):
+            return None
+        begun.update(new)
+        ended: list[tuple[Some, list[Row], list[_Begun | None]]] = []
+        for some in kinds:
+            if some.kind.ends:
+                keys = [*map(self._key_of, some.rows)]
+                ended.append((some, keys, [*map(begun.pop, keys, repeat(None))]))
         done: list[Row] = []
-        for kind, row in self._reader.read(page):
+        for some, _, befores in ended:
+            rows_of_them = self._ended(some, befores)
+            if rows_of_them is None:
+                for _, keys, found in ended:
+                    begun.update((key, row) for key, row in zip(keys, found, strict=True) if row is not None)
+                for key in new:
+                    del begun[key]
+                return None
+            done += rows_of_them
+        return done
+
+    def _ended(self, some: Some, befores: Sequence[_Begun | None]) -> list[Row] | None:
+        """What these events make of rows that had begun; None if one had not."""
+        found = [*filter(None, befores)]
+        if len(found) < len(befores):
+            return None
+        places, shapes, begun = zip(*found, strict=True)
+        if not all(map(lt, places, some.positions)):
+            return None
+        whole = self._whole(shapes, some.kind.shape)
+        rows: Iterable[Row] = map(add, map(add, begun, some.rows), repeat(_NOTHING))
+        return [whole[shape](row) for shape, row in zip(shapes, rows, strict=True)]
+
+    def _in_order(self, page: Sequence[RawEvent], kinds: Together | None) -> list[Row]:
+        width, begun, late = len(self._table.key), self._begun, self._late
+        done: list[Row] = []
+        for kind, row in self._reader.in_order(page, kinds):
             key = row[:width]
             if key not in begun:
                 if kind.begins and key not in late:
-                    begun[key] = kind.shape, row
+                    begun[key] = page[0][0], kind.shape, row
                 else:
                     write(late, key, kind.shape, row)
             elif kind.ends:
-                before, there = begun.pop(key)
-                shapes = before, kind.shape
-                if shapes not in ends:
-                    ends[shapes] = before.whole(self._table.columns, kind.shape)
-                done.append(ends[shapes]((*there, *row, None)))
+                _, before, there = begun.pop(key)
+                done.append(self._whole([before], kind.shape)[before](there + row + _NOTHING))
             else:
-                write(begun, key, kind.shape, row)
-        if len(begun) > _MOST_BEGUN:
-            done.extend(self.rest())
+                place, before, there = begun[key]
+                begun[key] = place, *before.join(there, kind.shape, row)
         return done
+
+    def _whole(self, befores: Iterable[Shape], last: Shape) -> Mapping[Shape, Callable[[Row], Row]]:
+        """What picks all columns of the table out of a row of these shapes, one of the last, and nothing."""
+        known = self._wholes.setdefault(last, {})
+        for shape in befores:
+            if shape not in known:
+                known[shape] = shape.whole(self._table.columns, last)
+        return known
 
     @property
     def is_full(self) -> bool:
@@ -104,8 +172,8 @@ class _Filling:
 
     def rest(self) -> list[Row]:
         """The new ones that were kept back."""
-        whole = {shape: shape.whole(self._table.columns) for shape, _ in self._begun.values()}
-        left = [whole[shape]((*row, None)) for shape, row in self._begun.values()]
+        whole = {shape: shape.whole(self._table.columns) for _, shape, _ in self._begun.values()}
+        left = [whole[shape](row + _NOTHING) for _, shape, row in self._begun.values()]
         self._begun.clear()
         return left
 

@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from itertools import repeat
 from operator import itemgetter
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from nexus.domain.errors import UnreadableEvent
-from nexus.domain.plain import all_plain, plain
+from nexus.domain.plain import plain
 from nexus.domain.ports import RowsWrite
 from nexus.projections.catalog import PlainProjection
 from nexus.projections.columns import Events, Row, RowsOf
@@ -75,8 +75,20 @@ Rows = dict[Row, tuple[Shape, Row]]
 """By key."""
 
 
+class Some(NamedTuple):
+    """Events of one kind, in the log's order, and what each of them writes."""
+
+    kind: Kind
+    positions: Sequence[int]
+    rows: Sequence[Row]
+
+
+Together = Mapping[tuple[str, int], Some | None]
+"""Those of a page, by topic and schema version; None where they write nothing."""
+
+
 class Reader:
-    """What each event writes, in the log's order."""
+    """What each event writes."""
 
     def __init__(self, projection: PlainProjection, poisoned: dict[str, Poison], skipped: AbstractSet[int]) -> None:
         (table,) = projection.tables
@@ -87,14 +99,26 @@ class Reader:
         }
         self._poisoned, self._skipped = poisoned, skipped
 
-    def read(self, page: Sequence[RawEvent]) -> Iterator[tuple[Kind, Row]]:
-        if self._is_clean(page):
-            try:
-                found = self._by_kind(page)
-            except Exception:  # noqa: BLE001 - one by one it is found which of them it is
-                return self._one_by_one(page)
-            return filter(None, map(next, map(found.__getitem__, map(_KIND, page))))
-        return self._one_by_one(page)
+    def together(self, page: Sequence[RawEvent]) -> Together | None:
+        """Kind by kind; None where one of them cannot be taken, and which it is has to be found one by one."""
+        if not self._is_clean(page):
+            return None
+        kinds: dict[tuple[str, int], list[RawEvent]] = defaultdict(list)
+        for one in page:
+            kinds[_KIND(one)].append(one)
+        try:
+            return {key: self._some(*key, events) for key, events in kinds.items()}
+        except Exception:  # noqa: BLE001 - whatever a read model trips over
+            return None
+
+    def in_order(self, page: Sequence[RawEvent], together: Together | None) -> Iterator[tuple[Kind, Row]]:
+        """Event by event, in the log's order."""
+        if together is None:
+            return self._one_by_one(page)
+        found = {
+            key: repeat(None) if some is None else zip(repeat(some.kind), some.rows) for key, some in together.items()
+        }
+        return filter(None, map(next, map(found.__getitem__, map(_KIND, page))))
 
     def _is_clean(self, page: Sequence[RawEvent]) -> bool:
         """Whether none of it is to be passed over."""
@@ -102,42 +126,31 @@ class Reader:
             not self._skipped or self._skipped.isdisjoint([one[0] for one in page])
         )
 
-    def _by_kind(self, page: Sequence[RawEvent]) -> Mapping[tuple[str, int], Iterator[tuple[Kind, Row] | None]]:
-        together: dict[tuple[str, int], list[RawEvent]] = defaultdict(list)
-        for one in page:
-            together[_KIND(one)].append(one)
-        return {key: self._together(*key, events) for key, events in together.items()}
-
-    def _together(
-        self, topic: str, schema_version: int, events: Sequence[RawEvent]
-    ) -> Iterator[tuple[Kind, Row] | None]:
-        """What each of these events of one kind writes."""
-        _, streams, _, _, states, *others = zip(*events, strict=True)
-        fields = all_plain(topic, schema_version, states)
+    def _some(self, topic: str, schema_version: int, events: Sequence[RawEvent]) -> Some | None:
+        positions, streams, _, _, states, *others = zip(*events, strict=True)
+        fields = plain(topic, schema_version, states)
         kind = self._kinds.get(topic)
         if kind is None:
-            return repeat(None)
+            return None
         # All are made now: what one of the events cannot be taken for is to be known before any is written.
         rows = [*kind.rows_of(Events(fields, streams, *others))]
         if len(rows) != len(events):
             raise ValueError(f"{len(rows)} rows for {len(events)} events")
-        return zip(repeat(kind), rows, strict=False)
+        return Some(kind, positions, rows)
 
     def _one_by_one(self, page: Sequence[RawEvent]) -> Iterator[tuple[Kind, Row]]:
-        for position, stream, topic, schema_version, state, *others in page:
+        for event in page:
+            position, stream, topic, schema_version, *_ = event
             if stream in self._poisoned or position in self._skipped:
                 continue
             try:
-                event = plain(topic, schema_version, state)
-                kind = self._kinds.get(topic)
-                if kind is None:
-                    continue
-                (row,) = kind.rows_of(Events([event], [stream], *([value] for value in others)))
+                some = self._some(topic, schema_version, [event])
             except Exception as error:  # noqa: BLE001 - whatever a read model trips over, the others go on
                 reason = error.message if isinstance(error, UnreadableEvent) else f"{type(error).__name__}: {error}"
                 self._poisoned[stream] = Poison(stream, position, topic, schema_version, reason[:500])
             else:
-                yield kind, row
+                if some is not None:
+                    yield some.kind, some.rows[0]
 
 
 class PlainReplay:
@@ -154,7 +167,7 @@ class PlainReplay:
     def rows(self, page: Sequence[RawEvent]) -> list[RowsWrite]:
         """What this page changes."""
         found: Rows = {}
-        for kind, row in self._reader.read(page):
+        for kind, row in self._reader.in_order(page, self._reader.together(page)):
             write(found, row[: len(self._key)], kind.shape, row)
         return grouped(found, self._table, self._key)
 

@@ -171,7 +171,7 @@ def test_a_rebuilt_table_is_made_like_a_new_one(owner: PostgresStore, prepared: 
 
     def made() -> list[tuple[object, ...]]:
         return prepared.run(
-            "SELECT c.relname, c.relrowsecurity, c.relforcerowsecurity, array(SELECT"
+            "SELECT c.relname, c.relrowsecurity, c.relforcerowsecurity, c.reloptions, array(SELECT"
             " indisprimary || regexp_replace(pg_get_indexdef(indexrelid), '^CREATE (UNIQUE )?INDEX \\S+ ON', '\\1ON')"
             " FROM pg_index"
             " WHERE indrelid = c.oid ORDER BY 1), c.relacl::text FROM pg_class c JOIN pg_policies p"

@@ -204,6 +204,10 @@ def _lock(connection: Connection) -> None:
 
 
 # --- the tables of read models ---------------------------------------------------------------------------------------
+_ROOM: Final = "fillfactor = 70"
+"""On each page, so that a row can be updated in its place without touching the indexes."""
+
+
 def missing(connection: Connection, tables: Sequence[Table]) -> list[Table]:
     if not tables:
         return []
@@ -233,13 +237,13 @@ def replace(connection: Connection, tables: Sequence[Table], *, indexed: bool = 
     for table in tables:
         connection.execute(f"DROP TABLE IF EXISTS {sql.identifier(table.name)}")
     _make(connection, tables, indexed=indexed, keyed=keyed)
-    _grant(connection)
+    _grant(connection, tables)
 
 
 def _make(connection: Connection, tables: Sequence[Table], *, indexed: bool = True, keyed: bool = True) -> None:
     for table in missing(connection, tables):
-        # Room on each page lets a row be updated in its place, without touching the indexes.
-        connection.execute(f"{sql.create_table(table, _TYPES, keyed=keyed)} WITH (fillfactor = 70)")
+        # What is filled before it gets its key is filled with rows that are whole.
+        connection.execute(sql.create_table(table, _TYPES, keyed=keyed) + (f" WITH ({_ROOM})" if keyed else ""))
         name = sql.identifier(table.name)
         connection.execute(f"ALTER TABLE {name} ENABLE ROW LEVEL SECURITY")
         connection.execute(f"CREATE POLICY tenancy ON {name} USING ({_visible(table)})")
@@ -277,7 +281,8 @@ def _complete(link: Link, other: Link, table: Table, *, keyed: bool, indexed: bo
     if not indexed:
         other.end()
     if not keyed:  # not while the other is at work: this keeps everybody else away
-        link.execute(f"ALTER TABLE {sql.identifier(table.name)} ADD PRIMARY KEY USING INDEX {sql.identifier(name)}")
+        key = f"ADD PRIMARY KEY USING INDEX {sql.identifier(name)}"
+        link.execute(f"ALTER TABLE {sql.identifier(table.name)} {key}, SET ({_ROOM})")
 
 
 def _index(connection: Connection, table: Table) -> None:
@@ -317,19 +322,22 @@ _RIGHTS: Final = {
 """What the application may do with the tables of the migrations; read models are its to write."""
 
 
-def _grant(connection: Connection) -> None:
+def _grant(connection: Connection, only: Sequence[Table] = ()) -> None:
+    """Give the application its rights, all of them or those on these new tables."""
     row = connection.execute("SELECT application_role FROM installation").fetchone()
     if row is None or row[0] is None:
         return
-    role, where = psycopg.sql.Identifier(row[0]), _schema(connection)
-    views = connection.execute(
-        "SELECT tablename FROM pg_policies WHERE policyname = 'tenancy' AND schemaname = current_schema()"
-    ).fetchall()
-    connection.execute(psycopg.sql.SQL("GRANT USAGE ON SCHEMA {} TO {}").format(where, role))
-    for table, rights in [*_RIGHTS.items(), *((name, _ROWS) for (name,) in views)]:
+    role, rights = psycopg.sql.Identifier(row[0]), {table.name: _ROWS for table in only}
+    if not only:
+        views = connection.execute(
+            "SELECT tablename FROM pg_policies WHERE policyname = 'tenancy' AND schemaname = current_schema()"
+        ).fetchall()
+        rights = {**_RIGHTS, **dict.fromkeys((name for (name,) in views), _ROWS)}
+        connection.execute(psycopg.sql.SQL("GRANT USAGE ON SCHEMA {} TO {}").format(_schema(connection), role))
+    for table, what in rights.items():
         connection.execute(
             psycopg.sql.SQL("GRANT {} ON TABLE {} TO {}").format(
-                psycopg.sql.SQL(rights), psycopg.sql.Identifier(table), role
+                psycopg.sql.SQL(what), psycopg.sql.Identifier(table), role
             )
         )
 
