@@ -13,9 +13,12 @@ from tests.support.postgres import TestDatabase
 if TYPE_CHECKING:
     from tests.support.sharing import Sharing
 
+# A shell has its background commands ignore Ctrl-C, and `nohup` has its command ignore that the terminal is gone. So
+# would every process that a test starts and signals.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    # A shell has its background commands ignore Ctrl-C, and so would every process that a test starts and interrupts.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 @pytest.fixture

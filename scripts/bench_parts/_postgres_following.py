@@ -125,7 +125,7 @@ def _projecting(server: Server) -> list[Row]:
                 filled.run(after_filling)
         follow(theirs.owner, last)
         live, again, wrong, most = [], [], 0, 0
-        for _ in range(3 if EVENTS <= 100_000 else 1):
+        for _ in range(9 if EVENTS <= 100_000 else 1):
             theirs.run("DROP TABLE executions, runsprojection_tracking")
             stock = follow(theirs.owner, last) / last * 1e6
             live.append((_live(store, min(EVENTS, 40_000)), stock))
