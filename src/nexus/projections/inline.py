@@ -151,15 +151,19 @@ class Due:
     tables: ClassVar[tuple[Table, ...]] = (DUE,)
 
     def rows(self, state: Sandbox, before: int = 0) -> list[RowWrite]:
+        return [self.row(state)]
+
+    @staticmethod
+    def row(state: Sandbox, *, known: bool = False) -> RowWrite:
         key = {"sandbox_id": state.sandbox_id}
         if state.state is SandboxState.STOPPED:
-            return [RowWrite(DUE.name, key, None)]
+            return RowWrite(DUE.name, key, None)
         values: dict[str, Scalar] = {
             "version": state.version,
             "due_at": _text(state.due_at()),
             "in_flight": int(state.pending is not None or bool(state.executions)),
         }
-        return [RowWrite(DUE.name, key, values, newer="version")]
+        return RowWrite(DUE.name, key, values, "version", known)
 
 
 class PoolMembers:
@@ -204,7 +208,7 @@ def rows(state: Sandbox, before: Sandbox | None = None) -> list[RowWrite]:
     """The rows that belong into the append which leads a sandbox from one state to the next."""
     if before is None:
         return [row for projection in _OF_SANDBOXES for row in projection.rows(state)]
-    return [_SANDBOXES.change(state, before), *_DUE.rows(state, before.version)]
+    return [_SANDBOXES.change(state, before), _DUE.row(state, known=before.state is not SandboxState.STOPPED)]
 
 
 def member_rows(member: Member, before: int = 0) -> list[RowWrite]:

@@ -144,7 +144,11 @@ def test_an_append_writes_what_its_events_changed() -> None:
     assert {**row_of(inline.rows(before), SANDBOXES.name), **row_of([changed], SANDBOXES.name)} == row_of(
         inline.rows(after), SANDBOXES.name
     )
-    assert (due_row.table, due_row.known) == (DUE.name, False)
+    assert (due_row.table, due_row.known, due_row.newer) == (DUE.name, True, "version")
+    created = story.folded(None, [requested()], at(0))
+    assert created is not None
+    *_, first = inline.rows(created)
+    assert (first.table, first.known) == (DUE.name, False)
 
 
 def test_every_attribute_that_events_may_change_has_columns() -> None:
