@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any, ClassVar
 from unittest import mock
 
 import pytest
@@ -16,7 +17,9 @@ from nexus.domain.ports import EventStore, RowsWrite, RowWrite, Scalar
 from nexus.domain.sandbox import stream_id
 from nexus.domain.values import to_text
 from nexus.projections import filling, rebuild
-from nexus.projections.executions import Executions
+from nexus.projections.catalog import PlainProjection
+from nexus.projections.columns import RowsOf
+from nexus.projections.executions import Executions, _rows
 from nexus.projections.projector import Projector
 from nexus.projections.rebuild import RebuildInProgress
 from nexus.projections.replay import Poison
@@ -60,22 +63,22 @@ def raw(envelopes: Sequence[ev.Envelope]) -> list[tuple[Any, ...]]:
     ]
 
 
-def followed(envelopes: Sequence[ev.Envelope]) -> Rows:
+def followed(envelopes: Sequence[ev.Envelope], projection: Executions | None = None) -> Rows:
     rows: Rows = {}
     for envelope in envelopes:
-        for write in Executions().apply(envelope):
+        for write in (projection or Executions()).apply(envelope):
             row = rows.setdefault(tuple(write.key.values()), dict.fromkeys(EXECUTIONS.columns))
             row.update(write.key)
             row.update(write.values or {})
     return rows
 
 
-def filled(envelopes: Sequence[ev.Envelope], page: int) -> tuple[Rows, int]:
+def filled(envelopes: Sequence[ev.Envelope], page: int, projection: PlainProjection | None = None) -> tuple[Rows, int]:
     """What a store would hold after it, and how many rows came with a key that was there."""
     rows: Rows = {}
     again = 0
     poisoned: dict[str, Poison] = {}
-    fill = filling._Filling(Executions(), poisoned)
+    fill = filling._Filling(projection or Executions(), poisoned)
     log = raw(envelopes)
     pages = [fill.rows(log[begin : begin + page]) for begin in range(0, len(log), page)]
     for row in [row for some in [*pages, fill.rest()] for row in some]:
@@ -105,6 +108,35 @@ def test_any_log(log: list[tuple[str, Any, str]], page: int, most: int) -> None:
         assert len(begun) > len(set(begun))
     else:
         assert rows == followed(envelopes)
+
+
+class Odd(Executions):
+    """Two kinds of events begin a row, each with columns of its own; one kind neither begins nor ends it."""
+
+    plain: ClassVar[Mapping[str, tuple[tuple[str, ...], RowsOf]]] = {
+        topic: ((column,), partial(lambda column, events: _rows(events, *events.get(column)), column))
+        for topic, column in {
+            ev.ExecutionStarted.TOPIC: "language",
+            ev.ExecutionTimedOut.TOPIC: "duration",
+            ev.ExecutionFinished.TOPIC: "exit_code",
+            ev.ExecutionLost.TOPIC: "reason",
+        }.items()
+    }
+    begins: ClassVar[frozenset[str]] = frozenset({ev.ExecutionStarted.TOPIC, ev.ExecutionTimedOut.TOPIC})
+    ends: ClassVar[frozenset[str]] = frozenset({ev.ExecutionLost.TOPIC})
+
+
+@given(log=logs, page=st.integers(1, 9), most=st.integers(0, 3))
+@example([(STREAMS[0], kind, "a") for kind in (run_started, timed_out, lost)], 3, 3)
+@example([(STREAMS[0], kind, "a") for kind in (run_started, timed_out, lost)], 1, 3)
+@example([(STREAMS[0], kind, "a") for kind in (run_started, run_finished)], 2, 3)
+def test_any_log_of_another_read_model(log: list[tuple[str, Any, str]], page: int, most: int) -> None:
+    fleet = Fleet(mock.Mock())
+    envelopes = [fleet.envelopes(stream, 0, [kind(name)])[0] for stream, kind, name in log]
+    with mock.patch.object(filling, "_MOST_BEGUN", most):
+        rows, again = filled(envelopes, page, Odd())
+    if not again:
+        assert rows == followed(envelopes, Odd())
 
 
 def test_a_row_goes_out_when_it_is_whole() -> None:
