@@ -18,12 +18,16 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A read model's table in the portable subset: column name → `text`, `integer` or `real`."""
+    """A read model's table in the portable subset: column name → `text`, `integer` or `real`.
+
+    `internal` is one for the installation's own work: where the database knows tenants, none of them sees it.
+    """
 
     name: str
     columns: Mapping[str, str]
     key: tuple[str, ...]
     indexes: tuple[tuple[str, ...], ...] = ()
+    internal: bool = False
 
 
 @dataclass(frozen=True, slots=True)

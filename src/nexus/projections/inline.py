@@ -143,11 +143,11 @@ _attributes_in: Final[Callable[[Sandbox], tuple[Any, ...]]] = attrgetter(*_CHANG
 
 
 class Due:
-    """What has to be looked at, and when: the index of expiry, take-over and reconcile."""
+    """What has to be looked at, and when: what expiry, take-over and reconcile go by."""
 
     name: ClassVar[str] = "due"
     aggregate: ClassVar[str] = "sandbox"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     tables: ClassVar[tuple[Table, ...]] = (DUE,)
 
     def rows(self, state: Sandbox, before: int = 0) -> list[RowWrite]:

@@ -70,9 +70,10 @@ DUE: Final = Table(
     "due",
     {"sandbox_id": "text", "version": "integer", "due_at": "text", "in_flight": "integer"},
     key=("sandbox_id",),
-    indexes=(("due_at",),),
+    internal=True,
 )
-"""One row for every sandbox that is not stopped, so it is the list of the living, too."""
+"""One row for every sandbox that is not stopped, so it is the list of the living, too. Read whole at each sweep: an
+index on a column that nearly every event changes would cost each of them two entries instead of none."""
 
 POOL_MEMBERS: Final = Table(
     "pool_members",

@@ -268,8 +268,8 @@ def test_a_stream_from_the_future_keeps_its_last_known_row(lived: Fleet) -> None
     status = {one.name: one for one in Projector(store).status()}
     assert [poison.topic for poison in status["due"].quarantined] == ["sandbox.teleported"]
     assert store.views.query("SELECT DISTINCT projection FROM quarantine ORDER BY projection") == [
-        {"projection": "due:1"},
-        {"projection": "sandboxes:1"},
+        {"projection": key(named("due"))},
+        {"projection": key(named("sandboxes"))},
     ]
 
 
@@ -285,7 +285,9 @@ def test_a_stream_that_cannot_be_folded_is_set_aside(lived: Fleet, page: int) ->
 
 def test_a_rebuild_ends_a_quarantine_that_has_no_cause_any_more(lived: Fleet) -> None:
     store = lived.store
-    store.append([], rows=[RowWrite("quarantine", {"projection": "due:1", "originator_id": "s"}, {"position": 1})])
+    store.append(
+        [], rows=[RowWrite("quarantine", {"projection": key(named("due")), "originator_id": "s"}, {"position": 1})]
+    )
     store.append([], rows=[RowWrite("quarantine", {"projection": "other:1", "originator_id": "s"}, {"position": 1})])
     Projector(store).rebuild("due")
     assert store.views.query("SELECT projection FROM quarantine") == [{"projection": "other:1"}]
@@ -409,7 +411,7 @@ def test_what_a_killed_verification_left_is_removed_in_time(lived: Fleet, monkey
     with monkeypatch.context() as patched:
         patched.setattr(verifying, "_remove", lambda *_: None)
         assert Projector(store).verify("due").is_equal
-    left = "SELECT projection FROM projection_positions WHERE projection LIKE 'due:1:check:%'"
+    left = f"SELECT projection FROM projection_positions WHERE projection LIKE '{key(named('due'))}:check:%'"
     (found,) = store.views.query(left)
     table = f"due__check_{found['projection'].rpartition(':')[2]}"
     assert Projector(store).verify("due").is_equal

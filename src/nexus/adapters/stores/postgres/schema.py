@@ -302,11 +302,12 @@ def close(connection: Connection, table: str) -> None:
 def _visible(table: Table) -> str:
     """Which rows a session's scope shows: fails closed, for a session that never set one sees nothing."""
     scope = f"current_setting('{SCOPE}', true)"
+    everything = f"{scope} = '{ALL}'"
     if "tenant_id" in table.columns:
-        return f"{scope} = '{ALL}' OR {scope} = 'tenant:' || tenant_id"
-    if "sandbox_id" in table.columns:
-        return f"{scope} = '{ALL}' OR sandbox_is_visible(sandbox_id)"
-    return f"{scope} = '{ALL}'"
+        return f"{everything} OR {scope} = 'tenant:' || tenant_id"
+    if "sandbox_id" in table.columns and not table.internal:
+        return f"{everything} OR sandbox_is_visible(sandbox_id)"
+    return everything
 
 
 _ROWS: Final = "SELECT, INSERT, UPDATE, DELETE"
