@@ -37,7 +37,7 @@ def rows() -> list[Row]:
 # --- appending -------------------------------------------------------------------------------------------------------
 def _appending(server: Server) -> list[Row]:
     found: list[Row] = []
-    for count, turns, each, bars in ((1, 60, 20, (0.8, 0.6, 0.85)), (8, 20, 12, (0.7, 0.45, None))):
+    for count, turns, each, bars in ((1, 300, 20, (0.8, 0.6, 0.85)), (8, 60, 12, (0.7, 0.45, None))):
         with ExitStack() as stack:
             database = stack.enter_context(prepared(server))
             database.run(TABLE, user=OWNER)
