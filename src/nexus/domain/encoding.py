@@ -32,6 +32,14 @@ def decode(topic: str, schema_version: int, state: bytes) -> ev.Event:
         return _older(topic, schema_version, state)
 
 
+def read(topic: str, schema_version: int, state: bytes) -> ev.Event:
+    """Like `decode`; for one that cannot be read `nexus.domain.events.Unread` stands there instead."""
+    try:
+        return decode(topic, schema_version, state)
+    except UnreadableEvent as error:
+        return ev.Unread(stored_topic=topic, stored_version=schema_version, reason=error.message)
+
+
 def _older(topic: str, schema_version: int, state: bytes) -> ev.Event:
     """What is not of today, or cannot be read: then it is told why."""
     kind = ev.BY_TOPIC.get(topic)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
 from nexus.domain.errors import NexusError, StoreError
-from nexus.domain.events import Envelope
 from nexus.domain.ports import EventStore, RowsWrite, RowWrite
+from nexus.projections import facts, plain
 from nexus.projections.catalog import Projection, is_following, is_plain, key
-from nexus.projections.plain import COLUMNS, PlainReplay
 from nexus.projections.positions import quarantined_under, skipped
 from nexus.projections.replay import Poison, coalesced, replay
 
@@ -19,7 +18,7 @@ PAGE: Final = 1000
 
 
 Page = Sequence[Any]
-"""Envelopes, or raw events for a read model that needs no more (`nexus.projections.plain`)."""
+"""Envelopes, or raw rows of the log for a read model that needs no more of it."""
 
 
 class Follower:
@@ -56,10 +55,10 @@ class Follower:
         skips = skipped(self._views, self._projection.name) if self._honours_skips else frozenset[int]()
         self._replay = replay(self._projection, self._store, held, skips)
         self._known = {poison.originator_id for poison in held}
-        self._plain: PlainReplay | None = None
+        self._plain: plain.PlainReplay | None = None
         if not self._careful and is_plain(self._projection):
             (table,) = self._projection.tables
-            self._plain = PlainReplay(self._projection, self._table(table.name), self._poisons, skips)
+            self._plain = plain.PlainReplay(self._projection, self._table(table.name), self._poisons, skips)
 
     @property
     def poisoned(self) -> Sequence[Poison]:
@@ -96,13 +95,21 @@ class Follower:
 
     def read(self, after: int, limit: int, upto: int | None = None) -> Page:
         """The log after this position, as `rows` takes it."""
+        columns = self._columns
+        if columns is None:
+            return self._store.read(after, limit, upto=upto)
+        return self._store.raw(after, limit, upto=upto, columns=columns)
+
+    @property
+    def _columns(self) -> tuple[str, ...] | None:
+        """Of raw rows; None for envelopes. Position and stream come first."""
         if self._plain is not None:
-            return self._store.raw(after, limit, upto=upto, columns=COLUMNS)
-        return self._store.read(after, limit, upto=upto)
+            return plain.COLUMNS
+        return None if is_following(self._projection) else facts.COLUMNS
 
     def last(self, page: Page) -> int:
         """The position of a page's last event."""
-        position: int = page[-1][0] if self._plain is not None else page[-1].position
+        position: int = page[-1].position if self._columns is None else page[-1][0]
         return position
 
     def rows(self, page: Page) -> list[RowWrite | RowsWrite]:
@@ -113,15 +120,18 @@ class Follower:
         if self._plain is not None:
             rows.extend(self._plain.rows(page))
         else:
-            for row in coalesced(self._replay.rows(page)):
+            for row in coalesced(self._replay.rows(self._read(page))):
                 rows.append(replace(row, table=self._table(row.table)) if self._tables else row)
         # Whoever is passed over is in quarantine, also if an operator lets it go at this very moment.
         left = [stream for stream in self._poisons if stream not in known or stream in held]
         rows.extend(self._poisons[stream].row(self._key) for stream in left)
         return rows
 
+    def _read(self, page: Page) -> Iterable[Any]:
+        return page if self._columns is None else facts.facts(page)
+
     def _stream(self, one: Any) -> str:
-        stream: str = one[1] if self._plain is not None else one.originator_id
+        stream: str = one.originator_id if self._columns is None else one[1]
         return stream
 
     def write(self, position: int, rows: Sequence[RowWrite | RowsWrite]) -> bool:
@@ -138,25 +148,26 @@ class Follower:
         self.resume()
         self._plain = None
         try:
-            for envelope in self._store.read(self.position or 0, events, upto=upto):
+            for one in self.read(self.position or 0, events, upto):
                 try:
-                    moved = self.write(envelope.position or 0, self.rows([envelope]))
+                    moved = self.write(self.last([one]), self.rows([one]))
                 except NexusError:
                     raise
                 except Exception as alone:  # noqa: BLE001 - see above
-                    moved = self._put_aside(envelope, alone)
+                    moved = self._put_aside(one, alone)
                 if not moved:
                     return False
             return True
         finally:
             self.resume()
 
-    def _put_aside(self, envelope: Envelope, error: Exception) -> bool:
+    def _put_aside(self, one: Any, error: Exception) -> bool:
         self.resume()
         self._plain = None
-        poison = Poison.of(envelope, error)
+        (read,) = self._read([one])
+        poison = Poison.of(read, error)
         self._poisons[poison.originator_id] = poison
-        return self.write(envelope.position or 0, [poison.row(self._key)])
+        return self.write(poison.position, [poison.row(self._key)])
 
     def _check_against_the_log(self) -> None:
         head = self._store.head()

@@ -6,7 +6,7 @@ An event that cannot be read or taken does not stop anything: its aggregate is l
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, cast
@@ -15,6 +15,7 @@ from nexus.domain.events import Envelope, Unread
 from nexus.domain.ports import EventStore, RowWrite, Scalar
 from nexus.projections.aggregates import AGGREGATES
 from nexus.projections.catalog import FollowingProjection, Projection, is_following
+from nexus.projections.facts import LogFact
 from nexus.projections.inline import InlineProjection
 from nexus.projections.tables import QUARANTINE
 
@@ -33,7 +34,7 @@ class Poison:
     error: str
 
     @classmethod
-    def of(cls, envelope: Envelope, error: Exception) -> Poison:
+    def of(cls, envelope: Envelope | LogFact, error: Exception) -> Poison:
         reason = envelope.event.reason if isinstance(envelope.event, Unread) else f"{type(error).__name__}: {error}"
         return cls(
             envelope.originator_id, envelope.position or 0, envelope.topic, envelope.schema_version, reason[:500]
@@ -68,8 +69,8 @@ class Replay(Protocol):
     poisoned: dict[str, Poison]
     """Aggregates left alone, those from before the first page included."""
 
-    def rows(self, page: Sequence[Envelope]) -> list[RowWrite]:
-        """What this page changes."""
+    def rows(self, page: Iterable[Any]) -> list[RowWrite]:
+        """What this page changes: of envelopes or, for what is folded, of facts."""
         ...
 
 
@@ -94,7 +95,7 @@ class _Applied:
         self.poisoned = poisoned
         self._skipped = skipped
 
-    def rows(self, page: Sequence[Envelope]) -> list[RowWrite]:
+    def rows(self, page: Iterable[Envelope]) -> list[RowWrite]:
         rows: list[RowWrite] = []
         for envelope in page:
             if envelope.originator_id in self.poisoned or envelope.position in self._skipped:
@@ -118,7 +119,7 @@ class _Folded:
         self._states: OrderedDict[str, Any] = OrderedDict()
         self.poisoned = poisoned
 
-    def rows(self, page: Sequence[Envelope]) -> list[RowWrite]:
+    def rows(self, page: Iterable[Envelope | LogFact]) -> list[RowWrite]:
         touched: dict[str, int] = {}
         for envelope in page:
             stream = envelope.originator_id
@@ -146,7 +147,7 @@ class _Folded:
         self._forget(touched)
         return rows
 
-    def _before(self, envelope: Envelope) -> Any:
+    def _before(self, envelope: Envelope | LogFact) -> Any:
         stream, version = envelope.originator_id, envelope.originator_version - 1
         if stream not in self._states and version > 0:
             self._states.update(self._loaded(stream, version))

@@ -14,8 +14,7 @@ from typing import Any, Final, cast
 from eventsourcing.domain import DomainEventProtocol
 from eventsourcing.persistence import JSONTranscoder, Mapper, Notification, StoredEvent
 
-from nexus.domain.encoding import decode, encode
-from nexus.domain.errors import UnreadableEvent
+from nexus.domain.encoding import decode, encode, read
 from nexus.domain.events import Envelope, Event, Fact, Unread
 from nexus.domain.values import to_text
 
@@ -137,14 +136,8 @@ class EnvelopeMapper(Mapper[str]):
 
     def to_page(self, records: Sequence[PlacedRecord]) -> list[Envelope]:
         """Like `to_domain_event` for a page of the log: an event that cannot be read stands there as `Unread`."""
-        page = []
-        for record in records:
-            try:
-                page.append(self.to_domain_event(record))
-            except UnreadableEvent as error:
-                marker = Unread(stored_topic=record.topic, stored_version=record.schema_version, reason=error.message)
-                page.append(_envelope(record.row(), marker))
-        return page
+        rows = (record.row() for record in records)
+        return [_envelope(row, read(row[_TOPIC], row[_SCHEMA_VERSION], row[_STATE])) for row in rows]
 
 
 _new: Final = tuple.__new__
