@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from typing import Any, Final
 
@@ -95,30 +96,32 @@ class Follower:
 
     def read(self, after: int, limit: int, upto: int | None = None) -> Page:
         """The log after this position, as `rows` takes it."""
-        columns = self._columns
+        columns = self.columns
         if columns is None:
             return self._store.read(after, limit, upto=upto)
         return self._store.raw(after, limit, upto=upto, columns=columns)
 
     @property
-    def _columns(self) -> tuple[str, ...] | None:
-        """Of raw rows; None for envelopes. Position and stream come first."""
+    def columns(self) -> tuple[str, ...] | None:
+        """Of the raw rows that `rows` takes, position and stream first; None where it takes envelopes."""
         if self._plain is not None:
             return plain.COLUMNS
         return None if is_following(self._projection) else facts.COLUMNS
 
     def last(self, page: Page) -> int:
         """The position of a page's last event."""
-        position: int = page[-1].position if self._columns is None else page[-1][0]
+        position: int = page[-1].position if self.columns is None else page[-1][0]
         return position
 
-    def rows(self, page: Page) -> list[RowWrite | RowsWrite]:
-        """What a page changes, quarantine included, without writing it."""
+    def rows(self, page: Iterable[Any]) -> list[RowWrite | RowsWrite]:
+        """What a page changes, quarantine included, without writing it. Goes through the page once."""
         known = set(self._poisons)
-        held = known and {self._stream(one) for one in page} & known
+        held: set[str] = set()
+        if known:
+            page = self._noting(page, known, held)
         rows: list[RowWrite | RowsWrite] = []
         if self._plain is not None:
-            rows.extend(self._plain.rows(page))
+            rows.extend(self._plain.rows([*page]))
         else:
             for row in coalesced(self._replay.rows(self._read(page))):
                 rows.append(replace(row, table=self._table(row.table)) if self._tables else row)
@@ -127,11 +130,17 @@ class Follower:
         rows.extend(self._poisons[stream].row(self._key) for stream in left)
         return rows
 
-    def _read(self, page: Page) -> Iterable[Any]:
-        return page if self._columns is None else facts.facts(page)
+    def _noting(self, page: Iterable[Any], known: AbstractSet[str], held: set[str]) -> Iterator[Any]:
+        for one in page:
+            if (stream := self._stream(one)) in known:
+                held.add(stream)
+            yield one
+
+    def _read(self, page: Iterable[Any]) -> Iterable[Any]:
+        return page if self.columns is None else facts.facts(page)
 
     def _stream(self, one: Any) -> str:
-        stream: str = one.originator_id if self._columns is None else one[1]
+        stream: str = one.originator_id if self.columns is None else one[1]
         return stream
 
     def write(self, position: int, rows: Sequence[RowWrite | RowsWrite]) -> bool:

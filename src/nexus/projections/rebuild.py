@@ -7,13 +7,15 @@ runs while nothing is appended and takes whatever they wrote in the meantime fro
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
-from typing import Final
+from itertools import islice
+from typing import Any, Final
 
 from nexus.domain.errors import Conflict, NexusError
 from nexus.domain.ports import EventStore, RowsWrite, RowWrite, Table
-from nexus.projections.catalog import Projection, is_plain, key
+from nexus.projections.catalog import Projection, is_following, is_plain, key
 from nexus.projections.filling import fill
 from nexus.projections.follower import PAGE, Follower
 from nexus.projections.positions import live_keys, quarantined_under, skipped
@@ -21,8 +23,8 @@ from nexus.projections.tables import SKIPPED
 
 _PAGE: Final = 5000
 """Events per transaction: nobody waits for one of them to be seen."""
-_FILLED_PAGE: Final = 250
-"""Events that are read at once for filling a table. While they are worked on the server sends the next, as far as the
+_READ_PAGE: Final = 250
+"""Events that are read at once of the whole log. While they are worked on the server sends the next, as far as the
 socket takes it, some 200 kB with what the kernel adds; then it waits."""
 ABANDONED: Final = 5.0
 """Seconds without any progress after which another's rebuild counts as abandoned."""
@@ -60,14 +62,19 @@ def rebuild(
     # Should another one begin at this very moment, both write the same tables, each page of the log once.
     events, goes_on = _filled(store, projection, built, aside, page, progress)
     follower = Follower(store, projection, written_as=built, tables=tables, honours_skips=False)
-    if events is not None and goes_on:
-        followed = _followed(follower, page or _PAGE, progress)
-        events = None if followed is None else events + followed
+    if goes_on:
+        if not is_following(projection):
+            events += _replayed(store, projection, follower, page or _PAGE, progress)
+        events += _followed(projection, follower, page or _PAGE, progress)
         store.views.complete(aside)
-    position = None if events is None else _finish(store, projection, follower, built, tables)
-    if events is None or position is None:
-        raise RebuildInProgress(f"Another process began to rebuild {projection.name}", projection=projection.name)
+    position = _finish(store, projection, follower, built, tables)
+    if position is None:
+        raise _overtaken(projection)
     return Rebuilt(projection.name, projection.version, position, events, len(follower.poisoned))
+
+
+def _overtaken(projection: Projection) -> RebuildInProgress:
+    return RebuildInProgress(f"Another process began to rebuild {projection.name}", projection=projection.name)
 
 
 def _wait_for_another(store: EventStore, projection: Projection, built: str) -> None:
@@ -87,12 +94,15 @@ def _filled(
     aside: Sequence[Table],
     page: int | None,
     progress: Callable[[int], None] | None,
-) -> tuple[int | None, bool]:
+) -> tuple[int, bool]:
     """Begin the new tables, and fill that of a plain read model. How many events it took, and whether more are left."""
     if is_plain(projection):
         _begin(store, built, aside, keyed=False)
         try:
-            return fill(store, projection, built, aside[0], page or _FILLED_PAGE, progress)
+            events, goes_on = fill(store, projection, built, aside[0], page or _READ_PAGE, progress)
+            if events is None:
+                raise _overtaken(projection)
+            return events, goes_on
         except NexusError:
             raise
         except Exception:  # noqa: BLE001 - a value that no column takes, or a row that was there: found step by step
@@ -109,8 +119,42 @@ def _begin(store: EventStore, built: str, aside: Sequence[Table], *, keyed: bool
         store.views.advance(built, 0, 0, left)
 
 
-def _followed(follower: Follower, page: int, progress: Callable[[int], None] | None) -> int | None:
-    """Take the log to its present end. Returns how many events it had; None when another wrote with the same key."""
+def _replayed(
+    store: EventStore, projection: Projection, follower: Follower, page: int, progress: Callable[[int], None] | None
+) -> int:
+    """Take the whole log, while the database makes the next pages. Returns how many events it had.
+
+    It ends early where a row fits no column: whose that is, `_followed` finds out.
+    """
+    read = taken = last = 0
+
+    def some() -> Iterator[Sequence[Any]]:
+        nonlocal read, last
+        for found in islice(log, max(page // _READ_PAGE, 1)):
+            read, last = read + len(found), found[-1][0]
+            yield from found
+
+    with closing(store.pages(min(page, _READ_PAGE), columns=follower.columns or ())) as log:
+        while True:
+            try:
+                rows = follower.rows(some())
+                if read == taken:
+                    return taken
+                moved = follower.write(last, rows)
+            except NexusError:
+                raise
+            except Exception:  # noqa: BLE001 - see above
+                follower.resume()
+                return taken
+            if not moved:
+                raise _overtaken(projection)
+            taken = read
+            if progress is not None:
+                progress(last)
+
+
+def _followed(projection: Projection, follower: Follower, page: int, progress: Callable[[int], None] | None) -> int:
+    """Take the log to its present end. Returns how many events that were."""
     events = 0
     while taken := follower.step(page):
         events += taken
@@ -118,7 +162,9 @@ def _followed(follower: Follower, page: int, progress: Callable[[int], None] | N
             progress(follower.position)
         if taken < page:
             break
-    return None if taken is None else events
+    if taken is None:
+        raise _overtaken(projection)
+    return events
 
 
 def _finish(

@@ -123,21 +123,22 @@ def test_states_that_were_put_down_are_picked_up_again(lived: Fleet, monkeypatch
 
 @pytest.mark.parametrize("name", NAMES)
 def test_what_is_appended_between_the_last_page_and_the_swap_is_there(lived: Fleet, name: str) -> None:
-    late: list[str] = []
+    late: list[tuple[str, str]] = []
 
     def append(_position: int) -> None:
+        """After each look at the log, so after the last one, too."""
         sandbox_id = lived.create("late", labels={"late": "yes"})
         lived.tell(sandbox_id, started(), run_started(f"ex_{sandbox_id}"))
-        late.extend((sandbox_id, lived.member(pool_story.ready())))
+        late.append((sandbox_id, lived.member(pool_story.ready())))
 
     rebuilt = rebuild(lived.store, named(name), append)
-    assert len(late) == 2
     assert rebuilt.position == lived.store.head()
     assert rebuilt.events < len(lived.positions())
     verdict = Projector(lived.store).verify(name)
     assert verdict.is_equal, str(verdict.difference)
     (table, *_) = named(name).tables
-    column, wanted = ("member_id", late[1]) if "member_id" in table.columns else ("sandbox_id", late[0])
+    sandbox_id, member_id = late[-1]
+    column, wanted = ("member_id", member_id) if "member_id" in table.columns else ("sandbox_id", sandbox_id)
     found = lived.store.views.query(f"SELECT {column} FROM {table.name} WHERE {column} = :id", {"id": wanted})
     assert found == [{column: wanted}]
 
