@@ -121,9 +121,13 @@ def stream_id(sandbox_id: str) -> str:
     return "sandbox-" + sandbox_id.removeprefix("sb_")
 
 
+def is_sandbox_stream(stream: str) -> bool:
+    return stream.startswith("sandbox-")
+
+
 def sandbox_id_of(stream: str) -> str | None:
     """The sandbox of a stream, None for streams of other kinds."""
-    return "sb_" + stream.removeprefix("sandbox-") if stream.startswith("sandbox-") else None
+    return "sb_" + stream.removeprefix("sandbox-") if is_sandbox_stream(stream) else None
 
 
 def created(event: ev.SandboxRequested, at: datetime) -> Sandbox:

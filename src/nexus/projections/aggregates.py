@@ -27,7 +27,7 @@ class Aggregate:
 
 AGGREGATES: Final = {
     "sandbox": Aggregate(
-        owns=lambda stream: sandbox.sandbox_id_of(stream) is not None,
+        owns=sandbox.is_sandbox_stream,
         key="sandbox_id",
         stream=sandbox.stream_id,
         fold=sandbox.fold,

@@ -121,18 +121,22 @@ class _Folded:
 
     def rows(self, page: Iterable[Envelope | LogFact]) -> list[RowWrite]:
         touched: dict[str, int] = {}
+        states, owns, fold = self._states, self._aggregate.owns, self._aggregate.fold
         for envelope in page:
             stream = envelope.originator_id
-            if not self._aggregate.owns(stream) or stream in self.poisoned:
+            state = states.get(stream)
+            if stream in self.poisoned or (state is None and not owns(stream)):
                 continue
             try:
                 if isinstance(envelope.event, Unread):
                     raise _Unreadable
-                state = self._before(envelope)
-                touched.setdefault(stream, state.version if state is not None else 0)
-                after = self._aggregate.fold(state, [envelope])
-                if after is not None:
-                    self._states[stream] = after
+                if state is None or state.version != envelope.originator_version - 1:
+                    state = self._before(envelope)
+                if stream not in touched:
+                    touched[stream] = 0 if state is None else state.version
+                after = fold(state, (envelope,))
+                if after is not state:
+                    states[stream] = after
             except Exception as error:  # noqa: BLE001 - see above
                 self.poisoned[stream] = Poison.of(envelope, error)
                 if stream in touched:

@@ -25,8 +25,8 @@ from nexus.projections.rebuild import RebuildInProgress, rebuild
 from nexus.testing.store_contract.base import OpenStore
 from nexus.testing.store_contract.reading import FromTheFuture
 from tests.unit.domain import pool_story
-from tests.unit.domain.story import run_finished, run_started, started, stop_requested, stopped
-from tests.unit.projections.fleet import ADA, Fleet
+from tests.unit.domain.story import requested, run_finished, run_started, started, stop_requested, stopped
+from tests.unit.projections.fleet import ADA, Fleet, new_id
 
 NAMES = [projection.name for projection in ALL]
 PAUSE = 0.005
@@ -239,14 +239,18 @@ def test_a_rebuild_that_was_overtaken_changes_nothing(lived: Fleet, monkeypatch:
     store, projection, before = lived.store, named("due"), tables(lived.store)
     aside = f"{key(projection)}:aside"
 
+    told: list[int] = []
+
     def interfere(position: int) -> None:
+        told.append(position)
         store.views.drop([], forget=[aside])
         store.views.advance(aside, None, position + 1, [])
 
-    with pytest.raises(RebuildInProgress):
-        rebuild(store, projection, interfere, page=5)
-    with pytest.raises(RebuildInProgress):
-        rebuild(store, projection, interfere)
+    for page, pages in ((5, 1), (None, 1)):
+        told.clear()
+        with pytest.raises(RebuildInProgress):
+            rebuild(store, projection, interfere, page=page)
+        assert len(told) == pages, "it went on after it had been overtaken"
     assert tables(store) == before
 
 
@@ -272,6 +276,24 @@ def test_a_stream_from_the_future_keeps_its_last_known_row(lived: Fleet) -> None
         {"projection": key(named("due"))},
         {"projection": key(named("sandboxes"))},
     ]
+
+
+@pytest.mark.parametrize("page", [1, 7, 1000])
+def test_a_row_that_no_column_takes_sets_its_stream_aside(lived: Fleet, page: int) -> None:
+    store = lived.store
+    before = tables(store)["sandboxes"]
+    sandbox_id = new_id()
+    lived.tell_strangely(stream_id(sandbox_id), 1, requested().model_copy(update={"ttl_seconds": 2**70}))
+    after = lived.create("after it")
+    lived.tell(after, started())
+    for _ in range(2):
+        rebuilt = rebuild(store, named("sandboxes"), page=page)
+        assert (rebuilt.quarantined, rebuilt.events) == (1, len(lived.positions()))
+        found = tables(store)["sandboxes"]
+        assert [row for row in found if row["sandbox_id"] != after] == before
+        assert [row["version"] for row in found if row["sandbox_id"] == after] == [2]
+    (poison,) = Projector(store).status()[0].quarantined
+    assert (poison.originator_id, poison.topic) == (stream_id(sandbox_id), ev.SandboxRequested.TOPIC)
 
 
 @pytest.mark.parametrize("page", [1, 1000])
