@@ -178,10 +178,6 @@ class Machine:
             raise RuntimeError(f"bubblewrap could not make a machine (exit code {keeper.wait()})")
         return keeper, int(json.loads(said)["child-pid"])
 
-    @property
-    def dead(self) -> bool:
-        return self._dead
-
     def start(
         self, argv: Sequence[str], *, env: Mapping[str, str] | None = None, cwd: str | None = None, stdin: bool = True
     ) -> subprocess.Popen[bytes]:

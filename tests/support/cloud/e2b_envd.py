@@ -141,7 +141,7 @@ class Envd:
         if timed_out:
             error = {"code": "deadline_exceeded", "message": "context deadline exceeded"}
             stream.send({"error": error}, last=True)
-        elif self.sandbox.machine.dead:
+        elif self.sandbox.dead:
             stream.break_off(*KILLED)
         else:
             code = status if status >= 0 else -1

@@ -46,6 +46,8 @@ class CloudSandbox:
     on_timeout: str
     token: str = field(default_factory=lambda: uuid.uuid4().hex)
     paused: bool = False
+    dead: bool = False
+    """Set before its processes are killed: who follows one of them must not take that for the command's own end."""
     unreachable: bool = False
     """Its network is down: the proxy finds no open port, the control plane knows nothing of it."""
     in_transition: bool = False
@@ -94,6 +96,8 @@ class CloudSandbox:
         self._signal({process.child.pid for process in list(self.processes.values())}, signal.SIGCONT)
 
     def destroy(self) -> None:
+        self.dead = True
+        self.freeze()  # all at once, as machines die: who is left for a moment must not report the others' end
         self._signal(set(self.machine.processes()), signal.SIGKILL)
         self._wake()
         self.machine.destroy()
