@@ -122,11 +122,17 @@ def open_engine(
     from nexus.engine.registry import Providers
     from nexus.engine.service import Engine
     from nexus.engine.streams import no_steps
-    from nexus.projections.projector import prepare
+    from nexus.projections.projector import prepare, require_prepared
 
     store = open_store(settings)
-    if not is_postgres(settings):
-        prepare(store)  # on Postgres `nexus migrate` does, with rights that this process need not have
+    try:
+        if is_postgres(settings):
+            require_prepared(store)  # `nexus migrate` did, with rights that this process need not have
+        else:
+            prepare(store)
+    except BaseException:
+        store.close()
+        raise
     return Engine(
         store,
         Providers(settings, given=given),

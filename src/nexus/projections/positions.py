@@ -47,6 +47,14 @@ def standing(views: ViewStore, projection: Projection) -> Standing:
     return Standing.OUTDATED if versions else Standing.FRESH
 
 
+def require_built(views: ViewStore, projection: Projection) -> None:
+    """Raises `SchemaMismatch` for tables that another version of the program wrote, or that nobody prepared."""
+    found = standing(views, projection)
+    if found is not Standing.BUILT:
+        what = "of an older version" if found is Standing.OUTDATED else "never prepared"
+        raise SchemaMismatch(f"The view {projection.name} is {what}", projection=projection.name)
+
+
 def quarantined(views: ViewStore, projection: Projection) -> list[Poison]:
     """The aggregates that a projection leaves alone."""
     return quarantined_under(views, key(projection))

@@ -15,6 +15,7 @@ import pytest
 from nexus.adapters.stores.postgres import PostgresStore, schema
 from nexus.adapters.stores.postgres.address import Address
 from nexus.domain.errors import ConfigurationError, SchemaMismatch, StoreError
+from nexus.projections.catalog import key, named
 from nexus.projections.tables import TABLES
 from nexus.testing.store_contract.base import envelope, everything, new_stream
 from tests.integration.cli.console import Console
@@ -181,6 +182,45 @@ def test_the_command(nexus: Console, empty: TestDatabase) -> None:
     nexus.env["NEXUS_DATABASE_URL"] = empty.application
     nexus.create("box")
     assert [box["name"] for box in nexus.ok("sandbox", "list", "--json").json["sandboxes"]] == ["box"]
+
+
+@pytest.mark.parametrize(
+    ("found", "said", "hint"),
+    [
+        ("due:0", "of an older version", "nexus migrate"),
+        ("due:99", "up to", "Upgrade"),
+        ("x", "never", "nexus migrate"),
+    ],
+)
+def test_read_models_of_another_version_are_refused(
+    nexus: Console, empty: TestDatabase, found: str, said: str, hint: str
+) -> None:
+    nexus.ok("migrate", "--application-role", APPLICATION)
+    nexus.env["NEXUS_DATABASE_URL"] = empty.application
+    nexus.create("box")
+    written = empty.run("SELECT count(*) FROM events")
+    empty.run("UPDATE projection_positions SET projection = %s WHERE projection = %s", (found, key(named("due"))))
+    for command in (
+        ("sandbox", "create", "other"),
+        ("sandbox", "stop", "box"),
+        ("worker", "--once"),
+        ("migrate", "--check"),
+    ):
+        refused = nexus(*command, "--json")
+        assert (refused.status, refused.error["code"]) == (1, "schema_mismatch"), command
+        assert refused.error["message"].startswith("The view due ")
+        assert said in refused.error["message"]
+        assert hint in refused.error["hint"]
+    assert empty.run("SELECT count(*) FROM events") == written
+    nexus.env["NEXUS_DATABASE_URL"] = empty.owner
+    if hint == "Upgrade":
+        assert nexus("migrate", "--json").error["code"] == "schema_mismatch"
+        return
+    nexus.ok("migrate")
+    nexus.env["NEXUS_DATABASE_URL"] = empty.application
+    assert "nothing to do" in nexus.ok("migrate", "--check").text
+    assert nexus.ok("worker", "--once").status == 0
+    nexus.ok("sandbox", "stop", "box")
 
 
 def test_the_command_needs_the_owner(nexus: Console, empty: TestDatabase) -> None:
