@@ -18,7 +18,7 @@ import nexus
 from nexus.cli.options import common
 from nexus.cli.session import Session, pass_session
 from nexus.cli.terminal import visible
-from nexus.domain.errors import ConfigurationError, NexusError
+from nexus.domain.errors import ConfigurationError, NexusError, SchemaMismatch
 from nexus.domain.provider import Finding
 
 _EXTRAS: Final = ("docker", "e2b", "modal")
@@ -125,8 +125,15 @@ def _readers(session: Session) -> Iterator[Finding]:
 
 
 def _read_models(session: Session) -> Iterator[Finding]:
-    from nexus.projections.projector import Projector
+    from nexus.engine.wiring import is_postgres
+    from nexus.projections.projector import Projector, require_prepared
 
+    if is_postgres(session.settings):  # the embedded store brings them up to date by itself
+        try:
+            require_prepared(session.store)
+        except SchemaMismatch as error:
+            yield Finding("read models", False, error.message, error.hint)
+            return
     for one in Projector(session.store).status():
         if one.quarantined:
             yield Finding(

@@ -212,6 +212,9 @@ def test_read_models_of_another_version_are_refused(
         assert said in refused.error["message"]
         assert hint in refused.error["hint"]
     assert empty.run("SELECT count(*) FROM events") == written
+    (finding,) = [one for one in nexus("doctor", "--json").json["findings"] if one["check"] == "read models"]
+    assert not finding["ok"]
+    assert finding["detail"].startswith("The view due ")
     nexus.env["NEXUS_DATABASE_URL"] = empty.owner
     if hint == "Upgrade":
         assert nexus("migrate", "--json").error["code"] == "schema_mismatch"
