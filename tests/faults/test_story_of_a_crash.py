@@ -30,7 +30,7 @@ def nexus(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Console]:
     if request.param == "sqlite":
         yield console
         return
-    with postgres.database() as database:
+    with postgres.database(prepared=True) as database:
         console.env["NEXUS_DATABASE_URL"] = database.application
         yield console
 

@@ -126,11 +126,12 @@ def _readers(session: Session) -> Iterator[Finding]:
 
 def _read_models(session: Session) -> Iterator[Finding]:
     from nexus.engine.wiring import is_postgres
-    from nexus.projections.projector import Projector, require_prepared
+    from nexus.projections.positions import require_prepared
+    from nexus.projections.projector import Projector
 
     if is_postgres(session.settings):  # the embedded store brings them up to date by itself
         try:
-            require_prepared(session.store)
+            require_prepared(session.store.views)
         except SchemaMismatch as error:
             yield Finding("read models", False, error.message, error.hint)
             return

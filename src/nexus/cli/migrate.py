@@ -30,13 +30,14 @@ def migrate(session: Session, check: bool, application_role: str | None) -> None
         return
     from nexus.adapters.stores.postgres import schema
     from nexus.adapters.stores.postgres.address import Address
-    from nexus.projections.projector import Projector, prepare, require_prepared
+    from nexus.projections.positions import require_prepared
+    from nexus.projections.projector import Projector, prepare
     from nexus.projections.tables import TABLES
 
     address = Address(session.settings.database_url)
     if check:
         schema.require_migrated(address, TABLES)
-        require_prepared(session.store)
+        require_prepared(session.store.views)
         _say(session, f"Schema version {schema.VERSION}: nothing to do.", version=schema.VERSION, applied=[])
         return
     with session.output.progress("Migrating"):

@@ -64,7 +64,7 @@ def retry(session: Session, name: str, reference: str | None) -> None:
     Exits with 7 when something is still in the way.
     """
     from nexus.projections.catalog import named
-    from nexus.projections.positions import quarantined
+    from nexus.projections.held import quarantined
     from nexus.projections.quarantine import retry as again
 
     authorize(session.operator, Action.OPERATE, None)

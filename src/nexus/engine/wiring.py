@@ -60,8 +60,15 @@ def open_views(settings: Settings) -> SQLiteViews | PostgresViews:
     """The read models alone, for reading: imports no event sourcing library and no provider."""
     if is_postgres(settings):
         from nexus.adapters.stores.postgres.views import PostgresViews
+        from nexus.projections.positions import require_prepared
 
-        return PostgresViews(settings.database_url)
+        views = PostgresViews(settings.database_url)
+        try:
+            require_prepared(views)
+        except BaseException:
+            views.close()
+            raise
+        return views
     from nexus.adapters.stores.sqlite.views import SQLiteViews
 
     return SQLiteViews(store_path(settings))
@@ -122,12 +129,13 @@ def open_engine(
     from nexus.engine.registry import Providers
     from nexus.engine.service import Engine
     from nexus.engine.streams import no_steps
-    from nexus.projections.projector import prepare, require_prepared
+    from nexus.projections.positions import require_prepared
+    from nexus.projections.projector import prepare
 
     store = open_store(settings)
     try:
         if is_postgres(settings):
-            require_prepared(store)  # `nexus migrate` did, with rights that this process need not have
+            require_prepared(store.views)  # `nexus migrate` did, with rights that this process need not have
         else:
             prepare(store)
     except BaseException:

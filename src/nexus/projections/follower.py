@@ -11,7 +11,7 @@ from nexus.domain.errors import NexusError, StoreError
 from nexus.domain.ports import EventStore, RowsWrite, RowWrite
 from nexus.projections import facts, plain
 from nexus.projections.catalog import Projection, is_following, is_plain, key
-from nexus.projections.positions import quarantined_under, skipped
+from nexus.projections.held import quarantined_under, skipped
 from nexus.projections.replay import Poison, coalesced, replay
 
 PAGE: Final = 1000

@@ -1,13 +1,16 @@
-"""Where projections stand, as a store keeps it: their positions, and the aggregates they had to leave alone."""
+"""Of which version the read models in a store are. Standard library only: `nexus sandbox list` asks on Postgres."""
 
 from __future__ import annotations
 
 from enum import Enum
+from typing import TYPE_CHECKING
 
 from nexus.domain.errors import SchemaMismatch
 from nexus.domain.ports import ViewStore
-from nexus.projections.catalog import Projection, key
-from nexus.projections.replay import Poison
+from nexus.projections.inline import INLINE
+
+if TYPE_CHECKING:
+    from nexus.projections.catalog import Projection
 
 
 class Standing(Enum):
@@ -47,28 +50,13 @@ def standing(views: ViewStore, projection: Projection) -> Standing:
     return Standing.OUTDATED if versions else Standing.FRESH
 
 
-def require_built(views: ViewStore, projection: Projection) -> None:
-    """Raises `SchemaMismatch` for tables that another version of the program wrote, or that nobody prepared."""
-    found = standing(views, projection)
-    if found is not Standing.BUILT:
-        what = "of an older version" if found is Standing.OUTDATED else "never prepared"
-        raise SchemaMismatch(f"The view {projection.name} is {what}", projection=projection.name)
+def require_prepared(views: ViewStore) -> None:
+    """Refuses, with `SchemaMismatch`, what `nexus.projections.projector.prepare` would mend.
 
-
-def quarantined(views: ViewStore, projection: Projection) -> list[Poison]:
-    """The aggregates that a projection leaves alone."""
-    return quarantined_under(views, key(projection))
-
-
-def quarantined_under(views: ViewStore, found: str) -> list[Poison]:
-    """The same by key."""
-    rows = views.query("SELECT * FROM quarantine WHERE projection = :key ORDER BY position", {"key": found})
-    return [
-        Poison(row["originator_id"], row["position"], row["topic"], row["schema_version"], row["error"]) for row in rows
-    ]
-
-
-def skipped(views: ViewStore, name: str) -> frozenset[int]:
-    """Positions of the events that an operator had this projection pass over."""
-    rows = views.query("SELECT position FROM skipped WHERE projection = :name", {"name": name})
-    return frozenset(row["position"] for row in rows)
+    For a process that lacks the rights to make tables.
+    """
+    for projection in INLINE:
+        found = standing(views, projection)
+        if found is not Standing.BUILT:
+            what = "is of an older version than this program" if found is Standing.OUTDATED else "was never prepared"
+            raise SchemaMismatch(f"The view {projection.name} {what}", projection=projection.name)

@@ -10,8 +10,9 @@ from typing import Final
 from nexus.domain.ports import EventStore
 from nexus.projections.catalog import FOLLOWING, FollowingProjection, Projection, is_following, key, named
 from nexus.projections.follower import PAGE, Follower
+from nexus.projections.held import quarantined
 from nexus.projections.inline import INLINE
-from nexus.projections.positions import Standing, quarantined, require_built, standing
+from nexus.projections.positions import Standing, standing
 from nexus.projections.rebuild import RebuildInProgress, Rebuilt, rebuild
 from nexus.projections.replay import Poison
 from nexus.projections.tables import TABLES
@@ -45,12 +46,6 @@ def prepare(store: EventStore) -> None:
                 store.views.advance(key(projection), None, 0, ())
             else:
                 _rebuild_together(store, projection)
-
-
-def require_prepared(store: EventStore) -> None:
-    """What `prepare` would have to do is refused, with `SchemaMismatch`: for who lacks the rights to make tables."""
-    for projection in INLINE:
-        require_built(store.views, projection)
 
 
 def catch_up(store: EventStore, projection: FollowingProjection, *, page: int = PAGE) -> int:

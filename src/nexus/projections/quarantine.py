@@ -16,7 +16,7 @@ from nexus.domain.sandbox import stream_id
 from nexus.domain.validation import shown
 from nexus.domain.values import Principal, to_text
 from nexus.projections.catalog import Projection, is_following, key
-from nexus.projections.positions import quarantined, skipped
+from nexus.projections.held import quarantined, skipped
 from nexus.projections.replay import Poison, Replay, coalesced, replay
 from nexus.projections.tables import SKIPPED
 

@@ -18,7 +18,8 @@ from nexus.domain.ports import EventStore, RowsWrite, RowWrite, Table
 from nexus.projections.catalog import Projection, is_following, is_plain, key
 from nexus.projections.filling import fill
 from nexus.projections.follower import PAGE, Follower
-from nexus.projections.positions import live_keys, quarantined_under, skipped
+from nexus.projections.held import quarantined_under, skipped
+from nexus.projections.positions import live_keys
 from nexus.projections.tables import SKIPPED
 
 _PAGE: Final = 5000

@@ -17,8 +17,9 @@ from nexus.domain.ports import EventStore, Row, Scalar, Table
 from nexus.projections.aggregates import AGGREGATES
 from nexus.projections.catalog import Projection, is_following, key
 from nexus.projections.follower import Follower
+from nexus.projections.held import quarantined_under
 from nexus.projections.inline import InlineProjection
-from nexus.projections.positions import positions, quarantined_under
+from nexus.projections.positions import positions
 
 _ABANDONED: Final = 24 * 3600.0
 """Seconds after which the tables of a verification that never ended are removed by the next one."""

@@ -113,7 +113,7 @@ def test_an_auditor_may_only_read_the_file(nexus: Console, story: str, tmp_path:
 
 @pytest.fixture
 def elsewhere() -> Iterator[TestDatabase]:
-    with postgres.database() as database:
+    with postgres.database(prepared=True) as database:
         yield database
 
 

@@ -202,6 +202,7 @@ def test_read_models_of_another_version_are_refused(
     empty.run("UPDATE projection_positions SET projection = %s WHERE projection = %s", (found, key(named("due"))))
     for command in (
         ("sandbox", "create", "other"),
+        ("sandbox", "list"),
         ("sandbox", "stop", "box"),
         ("worker", "--once"),
         ("migrate", "--check"),

@@ -43,7 +43,7 @@ class Canaries:
 
 @pytest.fixture(scope="module")
 def database() -> Iterator[TestDatabase]:
-    with postgres.database() as database:
+    with postgres.database(prepared=True) as database:
         yield database
 
 

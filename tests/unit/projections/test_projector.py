@@ -19,7 +19,7 @@ from nexus.projections import catalog, inline, projector
 from nexus.projections.catalog import key
 from nexus.projections.executions import Executions
 from nexus.projections.follower import Follower
-from nexus.projections.positions import quarantined
+from nexus.projections.held import quarantined
 from nexus.projections.projector import Projector, catch_up, prepare
 from nexus.projections.queries import SandboxQueries
 from nexus.projections.replay import coalesced

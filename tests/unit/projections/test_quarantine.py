@@ -15,7 +15,7 @@ from nexus.domain.values import Principal
 from nexus.projections import quarantine
 from nexus.projections.catalog import named
 from nexus.projections.follower import Follower
-from nexus.projections.positions import quarantined, skipped
+from nexus.projections.held import quarantined, skipped
 from nexus.projections.projector import catch_up
 from nexus.projections.rebuild import rebuild
 from nexus.projections.verify import verify
