@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import Enum
 from typing import TYPE_CHECKING
 
@@ -26,18 +27,30 @@ class Standing(Enum):
 
 def positions(views: ViewStore, name: str) -> dict[str, int]:
     """All positions of a projection: of its live tables (`name:version`) and of what is built aside."""
+    return {found: position for found, position in _stored(views).items() if found.partition(":")[0] == name}
+
+
+def _stored(views: ViewStore) -> dict[str, int]:
     rows = views.query("SELECT projection, position FROM projection_positions")
-    return {row["projection"]: row["position"] for row in rows if row["projection"].partition(":")[0] == name}
+    return {row["projection"]: row["position"] for row in rows}
 
 
 def live_keys(views: ViewStore, name: str) -> list[str]:
     """The keys under which any version of a projection's live tables stands: at most one, but for a crash."""
-    return [found for found in positions(views, name) if found.count(":") == 1]
+    return _live(_stored(views), name)
+
+
+def _live(stored: Iterable[str], name: str) -> list[str]:
+    return [found for found in stored if found.partition(":")[0] == name and found.count(":") == 1]
 
 
 def standing(views: ViewStore, projection: Projection) -> Standing:
     """Raises `SchemaMismatch` for tables that a newer program wrote."""
-    versions = {int(found.partition(":")[2]) for found in live_keys(views, projection.name)}
+    return _standing(_stored(views), projection)
+
+
+def _standing(stored: Iterable[str], projection: Projection) -> Standing:
+    versions = {int(found.partition(":")[2]) for found in _live(stored, projection.name)}
     newer = [version for version in versions if version > projection.version]
     if newer:
         raise SchemaMismatch(
@@ -53,10 +66,11 @@ def standing(views: ViewStore, projection: Projection) -> Standing:
 def require_prepared(views: ViewStore) -> None:
     """Refuses, with `SchemaMismatch`, what `nexus.projections.projector.prepare` would mend.
 
-    For a process that lacks the rights to make tables.
+    For a process that lacks the rights to make tables. One question for all: every command begins with it.
     """
+    stored = _stored(views)
     for projection in INLINE:
-        found = standing(views, projection)
+        found = _standing(stored, projection)
         if found is not Standing.BUILT:
             what = "is of an older version than this program" if found is Standing.OUTDATED else "was never prepared"
             raise SchemaMismatch(f"The view {projection.name} {what}", projection=projection.name)
